@@ -1,0 +1,68 @@
+PYTHON ?= python3
+BIN    := .venv/bin
+READY  := .venv/.ready
+
+# Real parts that this machine cannot have, by name: make test WITHOUT=controlplane
+WITHOUT ?=
+export WITHOUT
+
+.DEFAULT_GOAL := help
+.PHONY: help install format check quick test cover bench soak demo lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: $(READY) ## .venv with the locked dependencies and the `watcher` command
+
+format: $(READY) ## fix what ruff can fix
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+check: $(READY) ## lint, formatting, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+quick: $(READY) ## the tests that need nothing but Python, in under 90 seconds
+	$(BIN)/python -m pytest tests/unit tests/property tests/contract tests/integration
+
+test: $(READY) ## every test; the first run builds a real control plane
+ifeq ($(findstring controlplane,$(WITHOUT)),)
+	$(BIN)/python -m tests.controlplane.binaries
+endif
+	$(BIN)/python -m pytest tests
+
+cover: $(READY) ## line and branch coverage of the tests that run in this process
+	$(BIN)/python -m pytest --cov tests/unit tests/property tests/contract tests/integration tests/acceptance
+
+bench: $(READY) ## the benchmarks
+	$(BIN)/python -m benchmarks
+
+soak: $(READY) ## the long runs
+	$(BIN)/python -m pytest --timeout 0 -m soak tests
+
+demo: $(READY) ## a scripted outage on an embedded API server, in about a minute
+	$(BIN)/watcher demo
+
+# Without UPGRADE=1 a locked version stays while it satisfies pyproject.toml.
+LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --no-config --universal --python-version 3.11 \
+	--generate-hashes --no-header $(if $(UPGRADE),--upgrade) --extra postgresql
+
+lock: $(READY) ## resolve the dependencies again; UPGRADE=1 for the newest
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove .venv and every cache of the tools
+	rm -rf .venv build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, and $(PYTHON) is not: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+$(READY): requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
