@@ -46,12 +46,13 @@ demo: $(READY) ## a scripted outage on an embedded API server, in about a minute
 	$(BIN)/watcher demo
 
 # Without UPGRADE=1 a locked version stays while it satisfies pyproject.toml.
-LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --no-config --universal --python-version 3.11 \
-	--generate-hashes --no-header $(if $(UPGRADE),--upgrade) --extra postgresql
+LOCK = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--no-header $(if $(UPGRADE),--upgrade)
 
 lock: $(READY) ## resolve the dependencies again; UPGRADE=1 for the newest
-	$(LOCK) --output-file requirements.lock
-	$(LOCK) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra postgresql --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra postgresql --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) --group build --constraints requirements-dev.lock --output-file requirements-build.lock
 
 clean: ## remove .venv and every cache of the tools
 	rm -rf .venv build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
