@@ -1,0 +1,9 @@
+"""How hard hypothesis tries: 50 examples at a desk, 500 always the same ones in CI."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
