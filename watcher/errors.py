@@ -1,0 +1,88 @@
+"""Every error of the program, named by who is at fault and what can be done about it."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from watcher.core.model import Outcome as Outcome
+
+
+class WatcherError(Exception):
+    """Base of all errors that this program raises on purpose."""
+
+
+class ConfigError(WatcherError):
+    """The configuration cannot be used; `problems` has all of them, each with its YAML path."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class StoreError(WatcherError):
+    """The store did not take or give what was asked; nothing of it was applied."""
+
+
+class ClusterError(WatcherError):
+    """An API server did not give what was asked."""
+
+    cause_label = "error"
+
+    def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Expired(ClusterError):
+    """410: the resource version is too old; only a new list helps."""
+
+    cause_label = "expired"
+
+
+class Forbidden(ClusterError):
+    """403: authenticated, but a right is missing; the message names verb, resource and scope."""
+
+    cause_label = "forbidden"
+
+
+class Unauthorized(ClusterError):
+    """401: the credentials were not accepted."""
+
+    cause_label = "unauthorized"
+
+
+class Throttled(ClusterError):
+    """429: alive, and asks to be asked less."""
+
+    cause_label = "throttled"
+
+
+class Unreachable(ClusterError):
+    """No answer, or a 5xx one."""
+
+    cause_label = "unreachable"
+
+
+class Protocol(ClusterError):
+    """An answer that the API does not allow."""
+
+    cause_label = "protocol"
+
+
+class SinkError(WatcherError):
+    """A send failed; `reason` is short, stable and free of secrets (it labels a metric)."""
+
+    def __init__(
+        self,
+        reason: str,
+        outcome: Outcome,
+        *,
+        detail: str = "",
+        retry_after: timedelta | None = None,
+        ambiguous: bool = False,
+    ) -> None:
+        self.reason = reason
+        self.outcome = outcome
+        self.detail = detail
+        self.retry_after = retry_after
+        self.ambiguous = ambiguous
+        super().__init__(f"{reason}: {detail}" if detail else reason)

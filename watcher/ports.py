@@ -1,0 +1,288 @@
+"""The whole seam between the program and the world: clusters, store, sinks and time."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from msgspec import Struct
+
+from watcher.core.message import Message
+from watcher.core.model import (
+    Baseline,
+    Delivery,
+    DeliveryState,
+    DeploymentSnapshot,
+    Event,
+    Json,
+    Part,
+    Phase,
+    Subject,
+)
+from watcher.errors import ClusterError
+
+
+class Clock(Protocol):
+    """Time, and waiting for it."""
+
+    def now(self) -> datetime:
+        """UTC that never steps: for deadlines."""
+        ...
+
+    def wall(self) -> datetime:
+        """UTC as the machine tells it: for messages and signatures."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that many seconds."""
+        ...
+
+    async def wait(self, event: asyncio.Event, until: datetime | None) -> bool:
+        """Return True once the event is set, False once `until` has come."""
+        ...
+
+
+class Listed(Struct, frozen=True):
+    """A complete list of one scope: it replaces all that was known of it."""
+
+    scope: str
+    snapshots: tuple[DeploymentSnapshot, ...]
+
+
+class Applied(Struct, frozen=True, gc=False):
+    """One Deployment was added or modified."""
+
+    scope: str
+    snapshot: DeploymentSnapshot
+
+
+class Deleted(Struct, frozen=True, gc=False):
+    """One Deployment is gone, or no longer in scope."""
+
+    scope: str
+    snapshot: DeploymentSnapshot
+
+
+class Opened(Struct, frozen=True, gc=False):
+    """The watch stream of a scope is open, and what had piled up behind it has been delivered."""
+
+    scope: str
+
+
+class Broken(Struct, frozen=True):
+    """The watch or list of a scope cannot be had; None is the stream's orderly end."""
+
+    scope: str
+    error: ClusterError | None
+
+
+WatchEvent = Listed | Applied | Deleted | Opened | Broken
+
+
+class Probe(Struct, frozen=True):
+    """One heartbeat's answer: `error` is None when the API server answered and let us read."""
+
+    error: ClusterError | None = None
+    version: str = ""
+    latency: float = 0.0
+    """Seconds."""
+
+
+class Cluster(Protocol):
+    """One API server: a merged stream of list-watch events, and a heartbeat on its own connection."""
+
+    name: str
+    scopes: Sequence[str]
+    """One name a list-watch: the namespaces, or one empty string for all of them."""
+
+    async def run(self) -> None:
+        """List and watch every scope until cancelled; raises nothing else."""
+        ...
+
+    async def events(self) -> Sequence[WatchEvent]:
+        """Wait for news and take all there is, the latest of each Deployment, in order."""
+        ...
+
+    def last_byte_at(self, scope: str) -> datetime | None:
+        """When the scope's stream last delivered anything, by the clock's `now`; None while closed."""
+        ...
+
+    async def probe(self) -> Probe:
+        """Ask whether the server lives and lets us read; never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        ...
+
+
+class Saved(Struct, frozen=True):
+    """One subject as the store keeps it."""
+
+    subject: Subject
+    phase: Phase
+    baseline: Baseline | None = None
+
+
+class Record(Struct, frozen=True):
+    """What one decision changes: all of it in one transaction, or none."""
+
+    saved: tuple[Saved, ...] = ()
+    forgotten: tuple[Subject, ...] = ()
+    events: tuple[Event, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
+
+
+class Claim(Struct, frozen=True):
+    """One delivery taken to be sent, with all that its message needs."""
+
+    delivery: Delivery
+    attempts: int
+    recorded_at: datetime
+    first_attempt_at: datetime | None
+    ambiguous: bool
+    """An earlier attempt may have arrived."""
+    last_error: str
+    event: Event
+    latest: Event
+    """The incident's newest event: posts and edits restate all that is current."""
+    thread: Json | None
+    """The receipt of the incident's post in this sink."""
+    covers: tuple[Event, ...] = ()
+    """Events whose deliveries this one supersedes, oldest first, its own included."""
+    members: tuple[Event, ...] = ()
+    """Of a digest: the newest event of each incident in it."""
+
+
+class Settlement(Struct, frozen=True):
+    """The end of one attempt."""
+
+    delivery: str
+    state: DeliveryState
+    at: datetime
+    due: datetime | None = None
+    """When to try again, if the state is pending or parked."""
+    reason: str = ""
+    detail: str = ""
+    receipt: Json | None = None
+    counted: bool = True
+    """Whether the attempt counts (waiting out a 429 or an open breaker does not)."""
+    ambiguous: bool = False
+
+
+class LedgerRow(Struct, frozen=True):
+    """One delivery in the history: who was told what, when, or why not."""
+
+    delivery: Delivery
+    event: Event
+    attempts: int
+    recorded_at: datetime
+    settled_at: datetime | None
+    error: str
+
+
+class Store(Protocol):
+    """The record. Every method is one transaction and raises StoreError when it did not happen."""
+
+    async def load(self, cluster: str) -> Sequence[Saved]:
+        """All subjects of a cluster, its open digests and itself included."""
+        ...
+
+    async def seen_at(self, cluster: str) -> datetime | None:
+        """When a process last had the cluster in sight; None before the first time."""
+        ...
+
+    async def mark_seen(self, cluster: str, at: datetime) -> None:
+        """Keep that time."""
+        ...
+
+    async def record(self, record: Record, at: datetime) -> None:
+        """Commit one decision; an event or delivery whose id is there already is left as it is."""
+        ...
+
+    async def reclaim(self, sink: str, now: datetime) -> int:
+        """Make rows that a dead process left in flight due again, marked ambiguous; say how many."""
+        ...
+
+    async def claim(
+        self, sink: str, now: datetime, limit: int, lease: timedelta, busy: Sequence[str] = ()
+    ) -> Sequence[Claim]:
+        """Take due deliveries, the head of each incident, newest incident first, coalesced.
+
+        `busy` names incidents that have a delivery in flight in this process.
+        """
+        ...
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Write an attempt's end; a delivery that is final already stays as it is."""
+        ...
+
+    async def next_due(self, sink: str) -> datetime | None:
+        """When the sink's next delivery is due; None with an empty queue."""
+        ...
+
+    async def queue(self, now: datetime) -> Sequence[tuple[str, DeliveryState, int, datetime]]:
+        """Of each sink and open state: how many rows, and when the oldest was recorded."""
+        ...
+
+    async def history(
+        self,
+        since: datetime | None = None,
+        namespace: str = "",
+        name: str = "",
+        sink: str = "",
+        incident: str = "",
+        limit: int = 200,
+    ) -> Sequence[LedgerRow]:
+        """Deliveries, newest first."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise StoreError unless the store takes writes."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what runs and let go."""
+        ...
+
+
+class Traits(Struct, frozen=True):
+    """What the planner and the dispatcher must know of a sink."""
+
+    name: str
+    chat: bool = False
+    """People read it: openings in a storm are grouped into a digest."""
+    threads: bool = False
+    """It can edit and reply: post, edit and reply are deliveries of their own."""
+    concurrency: int = 4
+    rate: float = 0.0
+    """Messages a second it may be given, with bursts of five; 0 is unlimited."""
+    max_age: timedelta = timedelta(hours=72)
+
+
+class Notification(Struct, frozen=True):
+    """What a sink is asked to deliver, once."""
+
+    delivery_id: str
+    part: Part
+    message: Message
+    event: Event
+    thread: Json | None = None
+    plain: bool = False
+    """Without any formatting: the richer form was refused."""
+    attempted_at: datetime | None = None
+    """Wall time of this attempt."""
+
+
+class Sink(Protocol):
+    """Somewhere a notification can be sent. Retrying is not its business."""
+
+    traits: Traits
+
+    async def send(self, notification: Notification) -> Json | None:
+        """Deliver, and return the receipt that edits and replies need; raises SinkError."""
+        ...
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        ...
