@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -45,6 +45,11 @@ class Subject(Struct, frozen=True, gc=False):
     def is_cluster(self) -> bool:
         """Whether this is a cluster rather than a Deployment in it."""
         return not self.name
+
+    @property
+    def is_digest(self) -> bool:
+        """Whether this stands for a digest: the storm of one cluster in the sink `name`."""
+        return self.uid.startswith("digest/")
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}" if self.name else self.cluster
@@ -171,6 +176,8 @@ class Pending(Struct, frozen=True, gc=False, tag="pending"):
 
     since: datetime
     due: datetime
+    hold: timedelta
+    """Of the present reason; `due` may be sooner, when it got worse meanwhile."""
     reason: str
     severity: Severity
     message: str

@@ -1,0 +1,269 @@
+"""What a Deployment's own words say of it at one instant: eighteen rules, the first match wins.
+
+Sources: the Deployment controller's conditions and counters
+(https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#deployment-status). A page is
+owed for lost capacity and for a rollout that cannot finish, not for one that is on its way.
+"""
+
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+from watcher.core.model import (
+    Assessment,
+    Baseline,
+    Condition,
+    DeploymentSnapshot,
+    Facts,
+    Health,
+    Severity,
+)
+from watcher.core.policy import HealthPolicy
+
+IN_FLIGHT: Final = frozenset(
+    {"NewReplicaSetCreated", "FoundNewReplicaSet", "ReplicaSetUpdated", "DeploymentResumed"}
+)
+_STALLED: Final = {
+    "ProgressDeadlineExceeded": "rollout_stalled",
+    "ReplicaSetCreateError": "replicaset_create_failed",
+}
+_DELETING: Final = Assessment(Health.DELETING, "deleting", "Deletion was asked for")
+_FIRST_MINUTE: Final = timedelta(seconds=60)
+
+
+def assess(
+    s: DeploymentSnapshot, baseline: Baseline, now: datetime, policy: HealthPolicy
+) -> Assessment:
+    """Judge one snapshot in constant time; never raises.
+
+    `baseline` is what was promised and served before, as this snapshot's spec has already
+    updated it (`core.baseline.notice`).
+    """
+    if s.malformed:
+        return Assessment(Health.UNKNOWN, "malformed", s.malformed)
+    if s.deleting:
+        return _DELETING
+    if not s.has_status or (s.generation is not None and s.observed_generation < s.generation):
+        return _progressing(
+            s,
+            baseline,
+            now,
+            policy,
+            "spec_not_observed",
+            "the controller has not acted on the latest change yet",
+        )
+    if s.desired == 0:
+        if s.replicas:
+            return _progressing(
+                s,
+                baseline,
+                now,
+                policy,
+                "scaling_down",
+                f"scaling to zero, {s.replicas} pods remain",
+            )
+        return Assessment(Health.SCALED_TO_ZERO, "scaled_to_zero", "Scaled to zero")
+
+    floor, serving = s.floor, s.serving
+    short = serving == 0 or serving < floor
+    failing = _replica_failure(s)
+    in_flight = _in_flight(s)
+
+    if s.paused:
+        if short and ever_available(s, baseline):
+            return _short(s, "its rollout is paused")
+        return Assessment(
+            Health.PAUSED, "paused", f"Rollout paused, {counts(s.available, s.desired, floor)}"
+        )
+    if (progressing := s.progressing_condition) is not None and progressing.status == "False":
+        return _degraded(s, _STALLED.get(progressing.reason, "progress_false"), _words(progressing))
+    if short:
+        if failing is not None:
+            return _degraded(s, "pods_not_created", _words(failing))
+        if not ever_available(s, baseline):
+            return _progressing(s, baseline, now, policy, "first_rollout", "first rollout")
+        if in_flight and (s.recreate or floor == 0):
+            reason = "recreate_gap" if s.recreate else "rolling_out"
+            return _progressing(
+                s, baseline, now, policy, reason, "rolling out, the strategy permits the gap"
+            )
+        if (grace_ends := _grace_ends(s, baseline, policy)) is not None and now < grace_ends:
+            return _progressing(s, baseline, now, policy, "scaling_up", "scaling up", grace_ends)
+        return _short(s)
+    if failing is not None:
+        return _degraded(s, "pods_not_created", _words(failing))
+    if (
+        (condition := s.available_condition) is not None
+        and condition.status == "False"
+        and s.available >= s.desired
+    ):
+        return _degraded(s, "available_false", _words(condition))
+    if in_flight:
+        return _progressing(s, baseline, now, policy, "rolling_out", "rolling out")
+    if s.min_ready_seconds > 0 and s.ready >= s.desired > s.available:
+        return _progressing(
+            s,
+            baseline,
+            now,
+            policy,
+            "min_ready_wait",
+            f"waiting for minReadySeconds ({s.min_ready_seconds})",
+        )
+    if s.updated < s.desired or s.replicas < s.desired:
+        return _progressing(s, baseline, now, policy, "scaling_up", "scaling up")
+    if s.available < s.desired:
+        return _progressing(
+            s,
+            baseline,
+            now,
+            policy,
+            "short_within_budget",
+            "some pods are down, within what the strategy allows",
+        )
+    return Assessment(Health.HEALTHY, "", counts(s.available, s.desired, floor))
+
+
+def ever_available(s: DeploymentSnapshot, baseline: Baseline) -> bool:
+    """Whether it has served before, so that serving too little is a loss and not a first rollout."""
+    if s.serving >= max(s.floor, 1):
+        return True
+    if baseline.settled and baseline.serving >= max(baseline.floor, 1):
+        return True
+    available = s.available_condition
+    if available is not None and available.status == "False":
+        turned, created = available.transitioned_at, s.created_at
+        return turned is not None and created is not None and turned - created > _FIRST_MINUTE
+    progressing = s.progressing_condition
+    done = progressing is not None and progressing.reason == "NewReplicaSetAvailable"
+    return done or s.revision > 1
+
+
+def fault_asserted_at(s: DeploymentSnapshot, verdict: Assessment) -> datetime | None:
+    """When the condition that itself asserts this verdict turned; None where none does."""
+    condition: Condition | None
+    match verdict.reason:
+        case "rollout_stalled" | "replicaset_create_failed" | "progress_false":
+            condition, status = s.progressing_condition, "False"
+        case "pods_not_created":
+            condition, status = s.replica_failure_condition, "True"
+        case "none_available" | "below_minimum" | "available_false":
+            condition, status = s.available_condition, "False"
+        case _:
+            return None
+    return (
+        condition.transitioned_at if condition is not None and condition.status == status else None
+    )
+
+
+def hold(s: DeploymentSnapshot, verdict: Assessment, policy: HealthPolicy) -> timedelta:
+    """How long a degraded verdict must stand before anybody is told."""
+    if verdict.reason == "no_progress":
+        return timedelta(0)
+    if verdict.reason == "rollout_stalled":
+        return policy.rollout_stalled_for
+    if verdict.severity is Severity.CRITICAL and s.desired != 1:
+        return policy.none_available_for
+    return policy.degraded_for
+
+
+def facts(s: DeploymentSnapshot) -> Facts:
+    """The numbers that a message shows."""
+    return Facts(
+        s.desired,
+        s.floor,
+        s.updated,
+        s.ready,
+        s.available,
+        old_serving(s),
+        s.generation,
+        s.revision,
+    )
+
+
+def old_serving(s: DeploymentSnapshot) -> int:
+    """Pods of an older version that serve, at least: available ones beyond all updated ones."""
+    return max(0, s.serving - s.updated) if s.replicas > s.updated else 0
+
+
+@lru_cache(maxsize=1024)  # shared strings: ten thousand healthy Deployments have the same few
+def counts(available: int, desired: int, floor: int) -> str:
+    """`1 of 3 replicas available, 2 needed`."""
+    replicas = "replica" if desired == 1 else "replicas"
+    needed = f", {floor} needed" if available < floor else ""
+    return f"{available} of {desired} {replicas} available{needed}"
+
+
+def _words(condition: Condition) -> str:
+    return f"{condition.reason}: {condition.message}" if condition.message else condition.reason
+
+
+def _severity(s: DeploymentSnapshot) -> Severity:
+    return Severity.WARNING if s.serving else Severity.CRITICAL
+
+
+def _degraded(s: DeploymentSnapshot, reason: str, words: str = "") -> Assessment:
+    message = counts(s.available, s.desired, s.floor)
+    if old := old_serving(s):
+        message += f", the old version still serves with at least {old}"
+    if words:
+        message += f"; {words}"
+    return Assessment(Health.DEGRADED, reason, message, _severity(s))
+
+
+def _short(s: DeploymentSnapshot, words: str = "") -> Assessment:
+    return _degraded(s, "below_minimum" if s.serving else "none_available", words)
+
+
+def _replica_failure(s: DeploymentSnapshot) -> Condition | None:
+    """ReplicaFailure is set and cleared only while a rollout is synced: believed only when pods lack."""
+    condition = s.replica_failure_condition
+    if condition is None or condition.status != "True":
+        return None
+    return condition if s.updated < s.desired or s.available < s.desired else None
+
+
+def _in_flight(s: DeploymentSnapshot) -> bool:
+    if s.replicas > s.updated:
+        return True
+    complete = s.updated >= s.desired and s.replicas == s.updated and s.available >= s.desired
+    condition = s.progressing_condition
+    if not complete and condition is not None and condition.reason in IN_FLIGHT:
+        return True
+    # In a Recreate rollout the reason may still be the last one's: the counters tell.
+    return s.recreate and s.updated < s.desired and _replica_failure(s) is None
+
+
+def _grace_ends(s: DeploymentSnapshot, baseline: Baseline, policy: HealthPolicy) -> datetime | None:
+    """Until when a raise excuses serving less than the new floor; None if capacity was lost."""
+    if baseline.raised_at is None or s.serving < min(baseline.floor, baseline.serving):
+        return None
+    return baseline.raised_at + policy.scale_up_grace
+
+
+def _progress_limit(s: DeploymentSnapshot, policy: HealthPolicy) -> timedelta:
+    limit = policy.no_progress_for
+    if s.progress_deadline is not None and _in_flight(s):
+        limit = max(limit, timedelta(seconds=s.progress_deadline))
+    if s.min_ready_seconds > 0 and s.ready > s.available:
+        limit = max(limit, timedelta(seconds=s.min_ready_seconds + 60))
+    return limit
+
+
+def _progressing(
+    s: DeploymentSnapshot,
+    baseline: Baseline,
+    now: datetime,
+    policy: HealthPolicy,
+    reason: str,
+    words: str,
+    until: datetime | None = None,
+) -> Assessment:
+    """On its way, or degraded when nothing has moved for too long."""
+    progressed_at = baseline.progressed_at or now
+    stuck_at = progressed_at + _progress_limit(s, policy)
+    message = f"{counts(s.available, s.desired, s.floor)}; {words}"
+    if now >= stuck_at:
+        message += f", no progress since {progressed_at:%Y-%m-%d %H:%M} UTC"
+        return Assessment(Health.DEGRADED, "no_progress", message, _severity(s))
+    until = stuck_at if until is None else min(until, stuck_at)
+    return Assessment(Health.PROGRESSING, reason, message, until=until)

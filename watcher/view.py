@@ -1,0 +1,154 @@
+"""What is known of each cluster now, and how old that knowledge is.
+
+Written by the observer and the heartbeat, read by the web and the dead-man ping.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from watcher.core.model import (
+    Assessment,
+    Baseline,
+    Clearing,
+    DeploymentSnapshot,
+    Firing,
+    Incident,
+    Pending,
+    Phase,
+)
+from watcher.core.transitions import STEADY
+from watcher.errors import ClusterError
+from watcher.ports import Probe
+
+
+class Tracked:
+    """One Deployment: what was last seen, what was judged of it and where it stands."""
+
+    __slots__ = ("baseline", "phase", "saved", "scope", "since", "snapshot", "verdict")
+
+    def __init__(
+        self,
+        scope: str,
+        snapshot: DeploymentSnapshot,
+        verdict: Assessment,
+        baseline: Baseline,
+        since: datetime,
+    ) -> None:
+        self.scope = scope
+        self.snapshot = snapshot
+        self.verdict = verdict
+        self.baseline = baseline
+        self.saved: Baseline | None = None
+        """The baseline as the store has it."""
+        self.phase: Phase = STEADY
+        self.since = since
+        """When the present health was first seen."""
+
+    @property
+    def degraded_since(self) -> datetime:
+        """The true start of what is wrong, else since when its health is what it is."""
+        match self.phase:
+            case Pending(since=since):
+                return since
+            case Firing(incident=incident) | Clearing(incident=incident):
+                return incident.since
+            case _:
+                return self.since
+
+
+class Scope:
+    """The list-watch of one namespace, or of all: what it showed and what ails it."""
+
+    def __init__(self) -> None:
+        self.listed = False
+        self.open = False
+        self.error: ClusterError | None = None
+        self.broken_at: datetime | None = None
+        """Since when it cannot be had; None while it can."""
+        self.relists = 0
+
+
+class ClusterView:
+    """One cluster as seen by this process."""
+
+    def __init__(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        last_byte_at: Callable[[str], datetime | None],
+        silent_for: timedelta,
+        started_at: datetime,
+    ) -> None:
+        self.name = name
+        self.scopes: Mapping[str, Scope] = {scope: Scope() for scope in scopes}
+        self.tracked: dict[str, Tracked] = {}
+        self.phase: Phase = STEADY
+        """Of the cluster itself: firing while an outage is announced."""
+        self.reason = "starting"
+        """`connected`, or why it is not."""
+        self.probe: Probe | None = None
+        self.probed_at: datetime | None = None
+        self.version = ""
+        self.failed_at: datetime | None = None
+        """The last probe that got no answer."""
+        self.blind_since: datetime | None = started_at
+        self.fresh_since: datetime | None = None
+        self.complete_at: datetime | None = None
+        """When every scope was first listed; None before."""
+        self._last_byte_at = last_byte_at
+        self._silent_for = silent_for
+
+    def last_byte_at(self) -> datetime | None:
+        """The newest byte of any of its streams."""
+        return max(filter(None, map(self._last_byte_at, self.scopes)), default=None)
+
+    def in_sight(self, now: datetime) -> bool:
+        """A complete list applied, every stream open and not silent, no probe failed since."""
+        return all(self._scope_in_sight(name, scope, now) for name, scope in self.scopes.items())
+
+    def fresh(self, now: datetime) -> bool:
+        """In sight, and not in an announced outage: only then are verdicts passed."""
+        return self.outage is None and self.in_sight(now)
+
+    @property
+    def outage(self) -> Incident | None:
+        """The open incident of the cluster itself."""
+        return self.phase.incident if isinstance(self.phase, Firing | Clearing) else None
+
+    def as_of(self, now: datetime) -> datetime | None:
+        """When its rows were last known to be true; None before the first list."""
+        if self.complete_at is None:
+            return None
+        if self.in_sight(now):
+            return now
+        oldest = min(filter(None, map(self._last_byte_at, self.scopes)), default=None)
+        return max(filter(None, (oldest, self.blind_since)), default=self.complete_at)
+
+    def _scope_in_sight(self, name: str, scope: Scope, now: datetime) -> bool:
+        if not (scope.listed and scope.open):
+            return False
+        heard = self._last_byte_at(name)
+        if heard is None or now - heard > self._silent_for:
+            return False
+        return self.failed_at is None or heard > self.failed_at
+
+
+class View:
+    """Everything this process knows now."""
+
+    def __init__(self) -> None:
+        self.clusters: dict[str, ClusterView] = {}
+        self.store_error: str | None = "not opened yet"
+        """Why the store does not write; None while it does."""
+        self.sink_troubles: dict[str, str] = {}
+        """Sinks that cannot deliver, and why."""
+
+    def not_ready(self) -> list[str]:
+        """Why this process cannot be relied on yet, empty when it can."""
+        reasons = [f"store: {self.store_error}"] if self.store_error else []
+        for cluster in self.clusters.values():
+            if cluster.complete_at is None:
+                errors = {str(s.error) for s in cluster.scopes.values() if s.error is not None}
+                why = "; ".join(sorted(errors)) or "the first list is not in yet"
+                reasons.append(f"cluster {cluster.name}: {why}")
+        return reasons
