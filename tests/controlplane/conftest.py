@@ -1,0 +1,97 @@
+"""One control plane for the whole run, a fresh namespace for each test."""
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.controlplane.binaries import ControlPlaneUnavailable, locate
+from tests.controlplane.client import Client, Json
+from tests.controlplane.kubelet import Kubelet
+from tests.controlplane.objects import deployments
+from tests.controlplane.plane import ControlPlane, StartError
+
+HERE = Path(__file__).parent
+MANIFESTS = HERE.parent.parent / "deploy" / "manifests"
+RBAC = "rbac.authorization.k8s.io/"
+WITHOUT = "controlplane"
+UNAVAILABLE = pytest.StashKey[ControlPlaneUnavailable]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    ours = [item for item in items if item.path.is_relative_to(HERE)]
+    if WITHOUT in re.split(r"[\s,]+", os.environ.get("WITHOUT", "")):
+        items[:] = [item for item in items if item not in ours]
+        config.hook.pytest_deselected(items=ours)
+        _say(config, f"WITHOUT={WITHOUT}: {len(ours)} tests against a real API server are left out")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build before the first test, whose time limit knows nothing of compilers."""
+    ours = any(item.path.is_relative_to(HERE) for item in session.items)
+    if ours and not session.config.option.collectonly:
+        try:
+            locate(lambda line: _say(session.config, line))
+        except ControlPlaneUnavailable as error:  # the failure of every test that needs it
+            session.config.stash[UNAVAILABLE] = error
+
+
+def _say(config: pytest.Config, line: str) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
+    if unavailable := pytestconfig.stash.get(UNAVAILABLE, None):
+        pytest.fail(str(unavailable), pytrace=False)
+    started = ControlPlane()
+    try:
+        started.start()
+    except StartError as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        started.admin.apply(*_shipped_access())
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture
+def admin(plane: ControlPlane) -> Client:
+    return plane.admin
+
+
+@pytest.fixture
+def kubelet(plane: ControlPlane) -> Kubelet:
+    return plane.kubelet
+
+
+@pytest.fixture
+def namespace(plane: ControlPlane) -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    plane.admin.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    yield name
+    # A namespace takes five seconds and more to go. Its Deployments go at once, and with them all
+    # that the next test's watcher could see.
+    plane.admin.delete(deployments(name))
+    plane.admin.delete(f"/api/v1/namespaces/{name}")
+
+
+def _shipped_access() -> list[Json]:
+    """The namespace, the ServiceAccount and the RBAC rules as they are shipped, in that order."""
+    documents = [
+        document
+        for path in sorted(MANIFESTS.glob("*.yaml"))
+        for document in yaml.safe_load_all(path.read_text())
+        if document
+    ]
+    wanted = ("Namespace", "ServiceAccount")
+    access = [each for each in documents if each["kind"] in wanted]
+    access += [each for each in documents if each["apiVersion"].startswith(RBAC)]
+    return sorted(access, key=lambda each: each["kind"] != "Namespace")
