@@ -1,0 +1,219 @@
+"""What an operator may set: one frozen value, checked whole before anything starts.
+
+Every key is in config.example.yaml; its shape is the contract of the design, §5.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from watcher.config import rules
+from watcher.config.secrets import SecretRef, mask
+from watcher.core.durations import PATTERN, format_duration, parse_duration
+from watcher.core.policy import ClusterPolicy, HealthPolicy
+
+_HEALTH: Final = HealthPolicy()
+_CLUSTER: Final = ClusterPolicy()
+
+
+def _read_duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    return parse_duration(value if isinstance(value, str) else "")  # a bare number has no unit
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_read_duration),
+    PlainSerializer(format_duration),
+    WithJsonSchema({"type": "string", "pattern": PATTERN}),
+]
+Positive = Annotated[Duration, Field(gt=timedelta(0))]
+Count = Annotated[int, Field(ge=1, le=1000)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Line = Annotated[str, AfterValidator(rules.check_line)]
+HeaderName = Annotated[str, AfterValidator(rules.check_header)]
+
+
+def _sendable(url: str, info: ValidationInfo) -> str:
+    return rules.check_url(url, bool(info.data.get("allow_http")))
+
+
+def _kind(value: object) -> str:
+    return "text" if isinstance(value, str) else "reference"
+
+
+_EITHER = Discriminator(_kind)
+_Reference = Annotated[SecretRef, Tag("reference")]
+_StoreUrl = Annotated[str, AfterValidator(rules.check_store_url), Tag("text")]
+_Url = Annotated[str, AfterValidator(_sendable), Tag("text")]
+StoreUrlOrReference = Annotated[_StoreUrl | _Reference, _EITHER]
+UrlOrReference = Annotated[_Url | _Reference, _EITHER]
+LineOrReference = Annotated[Annotated[Line, Tag("text")] | _Reference, _EITHER]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClusterSettings(_Settings):
+    """One API server; without a kubeconfig the in-cluster account, else the usual kubeconfig."""
+
+    name: Name = "default"
+    kubeconfig: Path | None = None
+    context: Line | None = None
+    namespaces: tuple[Namespace, ...] = ()
+    label_selector: Line = ""
+
+
+class HeartbeatSettings(_Settings):
+    """When an API server counts as out of sight; the fields of `ClusterPolicy`."""
+
+    interval: Positive = _CLUSTER.interval
+    timeout: Positive = _CLUSTER.timeout
+    failures: Count = _CLUSTER.failures
+    successes: Count = _CLUSTER.successes
+    unauthorized_for: Duration = _CLUSTER.unauthorized_for
+    forbidden_for: Duration = _CLUSTER.forbidden_for
+    view_stale_for: Duration = _CLUSTER.view_stale_for
+    throttled_for: Duration = _CLUSTER.throttled_for
+    stream_silent_for: Positive = _CLUSTER.stream_silent_for
+
+
+class FlappingSettings(_Settings):
+    """When a subject counts as flapping."""
+
+    cycles: Count = _HEALTH.flapping.cycles
+    episodes: Count = _HEALTH.flapping.episodes
+    window: Positive = _HEALTH.flapping.window
+    stable: Positive = _HEALTH.flapping.stable
+
+
+class HealthSettings(_Settings):
+    """How long a verdict must hold before anybody is told; the fields of `HealthPolicy`."""
+
+    degraded_for: Duration = _HEALTH.degraded_for
+    none_available_for: Duration = _HEALTH.none_available_for
+    rollout_stalled_for: Duration = _HEALTH.rollout_stalled_for
+    no_progress_for: Positive = _HEALTH.no_progress_for
+    scale_up_grace: Duration = _HEALTH.scale_up_grace
+    recovered_for: Duration = _HEALTH.recovered_for
+    flapping: FlappingSettings = FlappingSettings()
+
+
+class StoreSettings(_Settings):
+    """Where the record is kept, and how long what is over stays in it."""
+
+    url: StoreUrlOrReference = Field(default="sqlite:///watcher.db", repr=False)
+    retain: Annotated[Duration, Field(ge=timedelta(hours=1))] = timedelta(days=90)
+
+
+class _HttpSink(_Settings):
+    name: Name
+    allow_http: bool = False
+    ca_file: Path | None = None
+
+
+class SlackSettings(_HttpSink):
+    """Slack with a bot token: one message an incident, edited and answered in its thread."""
+
+    type: Literal["slack"]
+    token: SecretRef
+    channel: Annotated[str, AfterValidator(rules.check_channel)]
+    api_url: Annotated[str, AfterValidator(_sendable)] = "https://slack.com/api/"
+
+
+class SlackWebhookSettings(_HttpSink):
+    """Slack's incoming webhook: its URL is the secret."""
+
+    type: Literal["slack_webhook"]
+    url: SecretRef
+
+
+class WebhookSettings(_HttpSink):
+    """Signed events for machines; several secrets while one is being replaced by another."""
+
+    type: Literal["webhook"]
+    url: UrlOrReference = Field(repr=False)
+    secrets: tuple[SecretRef, ...] = ()
+    headers: dict[HeaderName, LineOrReference] = Field(default={}, repr=False)
+
+
+class ConsoleSettings(_Settings):
+    """Standard output: what is told when no sink is configured."""
+
+    type: Literal["console"]
+    name: Name
+
+
+SinkSettings = Annotated[
+    SlackSettings | SlackWebhookSettings | WebhookSettings | ConsoleSettings,
+    Field(discriminator="type"),
+]
+
+
+class RouteSettings(_Settings):
+    """Who is told; without a list, every sink."""
+
+    sinks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+
+
+class WebSettings(_Settings):
+    """Where health and metrics are served."""
+
+    address: Annotated[str, AfterValidator(rules.check_address)] = ":8080"
+
+
+class Config(_Settings):
+    """Everything that is configured."""
+
+    clusters: Annotated[tuple[ClusterSettings, ...], Field(min_length=1)] = (ClusterSettings(),)
+    heartbeat: HeartbeatSettings = HeartbeatSettings()
+    health: HealthSettings = HealthSettings()
+    store: StoreSettings = StoreSettings()
+    sinks: tuple[SinkSettings, ...] = (ConsoleSettings(type="console", name="console"),)
+    route: RouteSettings = RouteSettings()
+    web: WebSettings = WebSettings()
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Names of the sinks that the route reaches."""
+        return self.route.sinks or tuple(sink.name for sink in self.sinks)
+
+    def health_policy(self) -> HealthPolicy:
+        """The holds, as the core takes them."""
+        return msgspec.convert(self.health, HealthPolicy, from_attributes=True)
+
+    def cluster_policy(self) -> ClusterPolicy:
+        """When an API server is out of sight, as the core takes it."""
+        return msgspec.convert(self.heartbeat, ClusterPolicy, from_attributes=True)
+
+    def masked(self) -> dict[str, Any]:
+        """The whole configuration as plain values, fit to be shown: what may be secret is hidden."""
+        shown = self.model_dump(mode="json", exclude_none=True)
+        for section in (shown["store"], *shown["sinks"]):
+            if isinstance(section.get("url"), str):
+                section["url"] = mask(section["url"])
+            for name, value in section.get("headers", {}).items():
+                section["headers"][name] = value if isinstance(value, dict) else "***"
+        return shown
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors and checks."""
+    return Config.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}

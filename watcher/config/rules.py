@@ -1,0 +1,82 @@
+"""What a value must look like; each rule says in words what is wrong, without the value in it."""
+
+import ipaddress
+import re
+from typing import Final
+from urllib.parse import urlsplit
+
+_CHANNEL: Final = re.compile(r"[CGD][A-Z0-9]{7,20}|#[^\s#@<>|,:]{1,80}")
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_RESERVED: Final = ("webhook-", "content-", "host", "transfer-encoding", "connection")
+_ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):([0-9]{1,5})")
+_STORE: Final = re.compile(r"(sqlite:///|postgresql://)\S+")
+
+
+def check_url(url: str, allow_http: bool) -> str:
+    """Return the URL if a message may be sent to it; raises ValueError."""
+    check_line(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in url:
+        raise ValueError("must be https://HOST…")
+    if parts.scheme == "http" and not allow_http and not _stays_inside(parts.hostname):
+        raise ValueError(
+            "http:// is for loopback and cluster-local hosts (*.svc, *.svc.cluster.local);"
+            " elsewhere it needs allow_http: true"
+        )
+    return url
+
+
+def check_store_url(url: str) -> str:
+    """Return the URL if a store can be behind it; raises ValueError."""
+    if not _STORE.fullmatch(check_line(url)):
+        raise ValueError("must be sqlite:///PATH or postgresql://…")
+    return url
+
+
+def check_channel(channel: str) -> str:
+    """Return the channel if Slack may know it; raises ValueError."""
+    if not _CHANNEL.fullmatch(channel):
+        raise ValueError("must be a channel id such as C0123456789, or #name")
+    return channel
+
+
+def check_header(name: str) -> str:
+    """Return the header's name if it may be set; raises ValueError."""
+    if not _HEADER.fullmatch(name) or name.lower().startswith(_RESERVED):
+        raise ValueError("is no header's name, or one that the watcher sets itself")
+    return name
+
+
+def check_line(text: str) -> str:
+    """Return the text if it is one line without control characters; raises ValueError."""
+    if not text.isprintable():
+        raise ValueError("holds a line break or another control character")
+    return text
+
+
+def parse_address(address: str) -> tuple[str | None, int]:
+    """Host and port of `:8080`, `127.0.0.1:0`, `[::]:8080`; without a host, every address."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found[3]) > 65_535:
+        raise ValueError("must be HOST:PORT or :PORT, an IPv6 host in brackets")
+    return found[1] or found[2] or None, int(found[3])
+
+
+def check_address(address: str) -> str:
+    """Return the address if it can be listened on; raises ValueError."""
+    parse_address(address)
+    return address
+
+
+def _stays_inside(host: str) -> bool:
+    """Whether a host is this machine or a Service: plain HTTP then leaves neither."""
+    if host == "localhost" or host.endswith((".svc", ".svc.cluster.local")):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,92 @@
+"""Secrets are named, never written: read anew for each use, and kept out of every output."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from watcher.errors import ConfigError
+
+_LONGEST: Final = 65_536
+_SHORTEST_HIDDEN: Final = 6
+"""Characters: hiding a shorter text would only make nonsense of the log."""
+_REMEMBERED: Final = 256
+_hidden: dict[str, None] = {}
+
+
+class SecretRef(BaseModel):
+    """Where a secret is kept: a file, or a variable of the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: Path | None = None
+    env: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_a_reference(cls, value: object) -> object:
+        if not isinstance(value, dict) or list(value) not in (["file"], ["env"]):
+            raise ValueError("a secret is not written here: use {file: PATH} or {env: NAME}")
+        return value
+
+    def read(self) -> str:
+        """Return its present value; raises ConfigError, which says where it should be."""
+        if self.file is not None:
+            place, value = f"file {self.file}", _read_file(self.file)
+        else:
+            place, value = f"environment variable {self.env}", os.environ.get(self.env or "", "")
+        if not value.strip():
+            raise ConfigError([f"{place} is not set or empty"])
+        hide(value.strip())
+        return value.strip()
+
+
+def reader(value: str | SecretRef) -> Callable[[], str]:
+    """Return what gives the present value, of a secret or of a text that is written out."""
+    if isinstance(value, SecretRef):
+        return value.read
+    hide(value)
+    return lambda: value
+
+
+def hide(secret: str) -> None:
+    """Let `redact` know a value; of a URL also what is telling in it."""
+    parts = [secret]
+    if "://" in secret:
+        url = urlsplit(secret)
+        parts += [url.path, url.query, url.password or ""]
+    for part in parts:
+        if len(part) >= _SHORTEST_HIDDEN:
+            _hidden.pop(part, None)
+            _hidden[part] = None
+    while len(_hidden) > _REMEMBERED:
+        del _hidden[next(iter(_hidden))]
+
+
+def redact(text: str) -> str:
+    """Replace every secret that was read in this process by `***`."""
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def mask(url: str) -> str:
+    """Leave of a URL only scheme and host; of the path to an SQLite file all."""
+    if url.startswith("sqlite:"):
+        return url
+    found = re.match(r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?([^/?#@]*)(.*)", url, re.I | re.S)
+    return f"{found[1]}{found[2]}{'/***' if found[3] else ''}" if found else "***"
+
+
+def _read_file(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(_LONGEST)
+    except OSError as error:
+        raise ConfigError([f"file {path} cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"file {path} is not UTF-8 text"]) from None
