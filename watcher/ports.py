@@ -19,6 +19,7 @@ from watcher.core.model import (
     Phase,
     Subject,
 )
+from watcher.core.retry import SinkState
 from watcher.errors import ClusterError
 
 
@@ -91,9 +92,15 @@ class Probe(Struct, frozen=True):
 class Cluster(Protocol):
     """One API server: a merged stream of list-watch events, and a heartbeat on its own connection."""
 
-    name: str
-    scopes: Sequence[str]
-    """One name a list-watch: the namespaces, or one empty string for all of them."""
+    @property
+    def name(self) -> str:
+        """As configured."""
+        ...
+
+    @property
+    def scopes(self) -> Sequence[str]:
+        """One name a list-watch: the namespaces, or one empty string for all of them."""
+        ...
 
     async def run(self) -> None:
         """List and watch every scope until cancelled; raises nothing else."""
@@ -152,6 +159,8 @@ class Claim(Struct, frozen=True):
     """Events whose deliveries this one supersedes, oldest first, its own included."""
     members: tuple[Event, ...] = ()
     """Of a digest: the newest event of each incident in it."""
+    waiting_since: datetime | None = None
+    """When the oldest of what it tells was recorded: it is late from then on."""
 
 
 class Settlement(Struct, frozen=True):
@@ -168,6 +177,8 @@ class Settlement(Struct, frozen=True):
     counted: bool = True
     """Whether the attempt counts (waiting out a 429 or an open breaker does not)."""
     ambiguous: bool = False
+    sink: SinkState | None = None
+    """How the sink stands after it, if that changed."""
 
 
 class LedgerRow(Struct, frozen=True):
@@ -205,11 +216,18 @@ class Store(Protocol):
         ...
 
     async def claim(
-        self, sink: str, now: datetime, limit: int, lease: timedelta, busy: Sequence[str] = ()
+        self,
+        sink: str,
+        now: datetime,
+        limit: int,
+        lease: timedelta,
+        busy: Sequence[str] = (),
+        edits_from: datetime | None = None,
     ) -> Sequence[Claim]:
         """Take due deliveries, the head of each incident, newest incident first, coalesced.
 
-        `busy` names incidents that have a delivery in flight in this process.
+        `busy` names incidents that have a delivery in flight in this process; no edit is taken
+        before `edits_from`.
         """
         ...
 
@@ -217,8 +235,15 @@ class Store(Protocol):
         """Write an attempt's end; a delivery that is final already stays as it is."""
         ...
 
+    async def sink_state(self, sink: str) -> SinkState:
+        """How the sink stood after the last settlement that said so."""
+        ...
+
     async def next_due(self, sink: str) -> datetime | None:
-        """When the sink's next delivery is due; None with an empty queue."""
+        """When the sink's next delivery is due; None with an empty queue.
+
+        One in flight is due when its lease runs out, and what waits for it is not counted.
+        """
         ...
 
     async def queue(self, now: datetime) -> Sequence[tuple[str, DeliveryState, int, datetime]]:

@@ -12,6 +12,7 @@ from watcher.core.model import (
     Clearing,
     DeploymentSnapshot,
     Firing,
+    Health,
     Incident,
     Pending,
     Phase,
@@ -20,11 +21,15 @@ from watcher.core.transitions import STEADY
 from watcher.errors import ClusterError
 from watcher.ports import Probe
 
+UNJUDGED = Assessment(Health.UNKNOWN, "unjudged", "Not judged yet")
+
 
 class Tracked:
     """One Deployment: what was last seen, what was judged of it and where it stands."""
 
-    __slots__ = ("baseline", "phase", "saved", "scope", "since", "snapshot", "verdict")
+    __slots__ = (
+        "baseline", "phase", "saved", "scheduled", "scope", "since", "snapshot", "verdict",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -41,6 +46,8 @@ class Tracked:
         self.saved: Baseline | None = None
         """The baseline as the store has it."""
         self.phase: Phase = STEADY
+        self.scheduled: datetime | None = None
+        """The deadline that the observer has queued for it."""
         self.since = since
         """When the present health was first seen."""
 

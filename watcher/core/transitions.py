@@ -32,6 +32,7 @@ from watcher.core.model import (
 from watcher.core.policy import Flapping, HealthPolicy
 
 STEADY = Steady()
+NO_TIME = timedelta(0)
 _NO_NEWS = ("spec_not_observed", "malformed")
 _CLOSING = {
     Health.SCALED_TO_ZERO: Resolution.SCALED_TO_ZERO,
@@ -96,8 +97,10 @@ def close(phase: Phase, resolution: Resolution, now: datetime) -> Step:
             incident = _next(phase.incident)
             history = History() if incident.flapping else phase.history
             return Steady(history), Transition(Edge.CLOSED, now, incident, resolution)
-        case _:
-            return Steady(phase.history) if phase.history != History() else STEADY, None
+        case Pending():
+            return Steady(phase.history), None
+        case Steady():
+            return phase, None
 
 
 def announce(phase: Firing, now: datetime) -> Step:

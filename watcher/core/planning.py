@@ -1,0 +1,190 @@
+"""An edge becomes deliveries, or a recorded reason why not: who is told what, in which parts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from watcher.core.digests import Digest, plan_digests
+from watcher.core.model import (
+    ENDS,
+    OPENINGS,
+    Delivery,
+    DeliveryState,
+    Edge,
+    Event,
+    Facts,
+    Incident,
+    Part,
+    Subject,
+    Transition,
+)
+
+
+class Audience(Struct, frozen=True):
+    """What planning must know of a sink."""
+
+    name: str
+    chat: bool = False
+    threads: bool = False
+
+
+class Planned(Struct, frozen=True):
+    """One edge to plan, with what it is about."""
+
+    subject: Subject
+    transition: Transition
+    facts: Facts | None = None
+    silenced: bool = False
+    blind_for: timedelta | None = None
+
+
+class Plan(Struct, frozen=True):
+    """What is to be recorded, and the incidents as they stand with who was told."""
+
+    events: tuple[Event, ...]
+    deliveries: tuple[Delivery, ...]
+    incidents: tuple[Incident, ...]
+    digests: tuple[Digest, ...]
+
+
+def plan(
+    edges: Sequence[Planned],
+    audiences: Iterable[Audience],
+    now: datetime,
+    *,
+    digests: Mapping[str, Digest],
+    storm: bool,
+    cluster: str,
+) -> Plan:
+    """Plan edges of one cluster that are committed together.
+
+    `digests` are the open ones by id; with `storm`, openings join one, new or open.
+    """
+    listeners = tuple(audiences)
+    joined = {a.name: _digest_for(a, digests, storm, now, cluster) for a in listeners}
+    events: list[Event] = []
+    deliveries: list[Delivery] = []
+    incidents: list[Incident] = []
+    for edge in edges:
+        event = _event(edge)
+        told = dict(edge.transition.incident.told)
+        for audience in listeners:
+            if event.edge in OPENINGS and audience.name not in told:
+                digest = None if event.subject.is_cluster else joined[audience.name]
+                deliveries += _opening(event, audience, digest, edge.silenced, now, told)
+            else:
+                deliveries += _news(event, audience, told, edge.silenced, now)
+        deliveries += _for_absent(event, {a.name for a in listeners}, told, now)
+        events.append(event)
+        incidents.append(replace(edge.transition.incident, told=told))
+    known = {**digests, **{d.id: d for d in joined.values() if d is not None}}
+    threads = {a.name for a in listeners if a.threads}
+    opened = plan_digests(events, deliveries, known, threads, now)
+    return Plan(
+        (*events, *opened.events),
+        (*deliveries, *opened.deliveries),
+        tuple(incidents),
+        opened.digests,
+    )
+
+
+def _digest_for(
+    audience: Audience, digests: Mapping[str, Digest], storm: bool, now: datetime, cluster: str
+) -> Digest | None:
+    if not audience.chat:
+        return None
+    for digest in digests.values():
+        if digest.sink == audience.name and now < digest.joins_until:
+            return digest
+    return Digest.begin(cluster, audience.name, now) if storm else None
+
+
+def _event(edge: Planned) -> Event:
+    t = edge.transition
+    i = t.incident
+    return Event(
+        incident=i.id,
+        sequence=i.sequence,
+        edge=t.edge,
+        subject=edge.subject,
+        at=t.at,
+        since=i.since,
+        opened_at=i.opened_at,
+        reason=i.reason,
+        severity=i.severity,
+        message=i.message,
+        resolution=t.resolution,
+        worsened=t.worsened,
+        flapping=i.flapping,
+        facts=edge.facts,
+        blind_for=edge.blind_for.total_seconds() if edge.blind_for is not None else None,
+    )
+
+
+def _delivery(
+    event: Event, sink: str, part: Part, due: datetime, state: DeliveryState = DeliveryState.PENDING,
+    reason: str = "", digest: str = "",
+) -> Delivery:  # fmt: skip
+    return Delivery(
+        sink, event.id, event.incident, event.sequence, part, due, state, reason, digest
+    )
+
+
+def _suppressed(event: Event, audience: Audience, reason: str, now: datetime) -> list[Delivery]:
+    part = Part.POST if audience.chat else Part.EVENT
+    return [_delivery(event, audience.name, part, now, DeliveryState.SUPPRESSED, reason)]
+
+
+def _opening(
+    event: Event,
+    audience: Audience,
+    digest: Digest | None,
+    silenced: bool,
+    now: datetime,
+    told: dict[str, str],
+) -> list[Delivery]:
+    if silenced:
+        return _suppressed(event, audience, "silenced", now)
+    told[audience.name] = digest.id if digest is not None else ""
+    part = Part.POST if audience.chat else Part.EVENT
+    if digest is not None:
+        return [
+            _delivery(event, audience.name, part, now, DeliveryState.GROUPED, "storm", digest.id)
+        ]
+    return [_delivery(event, audience.name, part, now)]
+
+
+def _news(
+    event: Event, audience: Audience, told: Mapping[str, str], silenced: bool, now: datetime
+) -> list[Delivery]:
+    """What follows an opening: only for those who were told it."""
+    if audience.name not in told:
+        return _suppressed(event, audience, "never_told", now)
+    if silenced and event.edge not in ENDS:
+        return _suppressed(event, audience, "silenced", now)
+    name = audience.name
+    if digest := told[name]:
+        return [_delivery(event, name, Part.POST, now, DeliveryState.GROUPED, "storm", digest)]
+    if not audience.chat:
+        return [_delivery(event, name, Part.EVENT, now)]
+    if audience.threads:
+        return [_delivery(event, name, part, now) for part in (Part.EDIT, Part.REPLY)]
+    if event.edge is Edge.UPDATED and not event.worsened:
+        return _suppressed(event, audience, "not_worsened", now)
+    return [_delivery(event, name, Part.POST, now)]
+
+
+def _for_absent(
+    event: Event, present: set[str], told: Mapping[str, str], now: datetime
+) -> list[Delivery]:
+    """A sink that was told and is configured no more keeps its row: shown, and sent if it returns."""
+    if event.edge in OPENINGS:
+        return []
+    state, reason = DeliveryState.PARKED, "sink_removed"
+    return [
+        _delivery(event, sink, Part.EVENT, now, state, reason)
+        for sink in told
+        if sink not in present
+    ]

@@ -1,0 +1,121 @@
+"""One cluster followed: its deadlines, watch events and probes, one step at a time and in that order."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from watcher.core.planning import Audience
+from watcher.core.policy import ClusterPolicy, HealthPolicy
+from watcher.errors import StoreError
+from watcher.heartbeat import Heartbeat
+from watcher.observer import Observer
+from watcher.ports import Clock, Cluster, Probe, Record, Store, WatchEvent
+from watcher.recording import Recorder
+from watcher.view import ClusterView, View
+
+_SEEN_EVERY = timedelta(minutes=1)
+_RETRY = 1.0
+
+
+class Follower:
+    """The loops around one cluster's observer and heartbeat."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        view: View,
+        store: Store,
+        clock: Clock,
+        audiences: Sequence[Audience],
+        health: HealthPolicy,
+        reach: ClusterPolicy,
+        *,
+        committed: Callable[[Record], None],
+        failed: Callable[[StoreError], None],
+    ) -> None:
+        now = clock.now()
+        self.cluster = cluster
+        self.view = ClusterView(
+            cluster.name, cluster.scopes, cluster.last_byte_at, reach.stream_silent_for, now
+        )
+        view.clusters[cluster.name] = self.view
+        self._recorder = Recorder(cluster.name, store, audiences, committed, failed)
+        self.observer = Observer(self.view, self._recorder, health)
+        self.heartbeat = Heartbeat(self.view, self._recorder, reach, now)
+        self._store = store
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._seen_at: datetime | None = None
+
+    async def restore(self) -> None:
+        """Take up what a former process left in the store; waits for the store."""
+        while True:
+            with contextlib.suppress(StoreError):
+                saved = list(await self._store.load(self.cluster.name))
+                seen_at = await self._store.seen_at(self.cluster.name)
+                self._recorder.restore(saved)
+                self.observer.restore(saved, seen_at)
+                self.heartbeat.restore(saved)
+                return
+            await self._clock.sleep(_RETRY)
+
+    async def step(
+        self, now: datetime, events: Sequence[WatchEvent] = (), probe: Probe | None = None
+    ) -> None:
+        """At one instant: what is due first, then what the watch shows, then the probe."""
+        await self.observer.expire_due(now)
+        await self.heartbeat.expire_due(now)
+        if events:
+            await self.observer.apply(events, now)
+            if await self.heartbeat.look(now):
+                await self.observer.thaw(now)
+        if probe is not None and await self.heartbeat.probed(probe, now):
+            await self.observer.thaw(now)
+        await self.observer.expire_due(now)  # sight may just have returned
+        self._changed.set()
+
+    def next_due(self) -> datetime | None:
+        """When time alone calls for a step."""
+        waits = (self.observer.next_due(), self.heartbeat.next_due())
+        return min(filter(None, waits), default=None)
+
+    async def watch(self) -> None:
+        """Step with every batch that the watch delivers; never ends."""
+        while True:
+            events = await self.cluster.events()
+            async with self._turn:
+                await self.step(self._clock.now(), events)
+
+    async def probe(self) -> None:
+        """Step with a probe at each interval, jittered so that a fleet does not beat in time; never ends."""
+        interval = self.heartbeat.policy.interval.total_seconds()
+        while True:
+            probe = await self.cluster.probe()
+            async with self._turn:
+                now = self._clock.now()
+                await self.step(now, probe=probe)
+                await self._mark_seen(now)
+            await self._clock.sleep(interval * random.uniform(0.9, 1.1))  # noqa: S311
+
+    async def keep_time(self) -> None:
+        """Step at each deadline; never ends."""
+        while True:
+            self._changed.clear()
+            if await self._clock.wait(self._changed, self.next_due()):
+                continue
+            async with self._turn:
+                await self.step(self._clock.now())
+
+    async def stop(self, now: datetime) -> None:
+        """Keep until when the cluster was in sight: the time after it is blind time."""
+        if (seen_at := self.observer.last_seen(now)) is not None:
+            with contextlib.suppress(StoreError):
+                await self._store.mark_seen(self.cluster.name, seen_at)
+
+    async def _mark_seen(self, now: datetime) -> None:
+        if self._seen_at is None or now - self._seen_at >= _SEEN_EVERY:
+            self._seen_at = now
+            await self.stop(now)

@@ -1,0 +1,155 @@
+"""One cluster's probes become its own phase: connected, or the one incident while it is out of sight."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from msgspec.structs import replace
+
+from watcher.core import transitions
+from watcher.core.model import ENDS, Edge, Firing, Phase, Subject, Transition
+from watcher.core.policy import ClusterPolicy, Flapping, HealthPolicy
+from watcher.core.reachability import Judged, Signs, assess_cluster
+from watcher.errors import ClusterError, Forbidden, StoreError, Throttled, Unauthorized
+from watcher.ports import Probe, Saved
+from watcher.recording import Draft, Recorder
+from watcher.view import ClusterView
+
+_AT_ONCE: Final = HealthPolicy(
+    recovered_for=transitions.NO_TIME, flapping=Flapping(cycles=1 << 30, episodes=1 << 30)
+)
+"""A cluster's holds come with its verdicts; its end is known at once; it does not flap."""
+
+_RETRY: Final = timedelta(seconds=1)
+
+
+class Heartbeat:
+    """Judges one API server. Every method is a step that its caller awaits in turn."""
+
+    def __init__(
+        self, view: ClusterView, recorder: Recorder, policy: ClusterPolicy, started_at: datetime
+    ) -> None:
+        self.view = view
+        self.policy = policy
+        self._recorder = recorder
+        self._subject = Subject(view.name)
+        self._signs = Signs()
+        self._started_at = started_at
+        self._not_before: datetime | None = None
+        """After a refused commit: when to try the next one."""
+
+    def restore(self, saved: list[Saved]) -> None:
+        """Take up an outage that a former process announced."""
+        for row in saved:
+            if row.subject.is_cluster:
+                self.view.phase = row.phase
+
+    def next_due(self) -> datetime | None:
+        """When time alone moves the cluster's phase."""
+        due = transitions.deadline(self.view.phase)
+        return due and max(due, self._not_before or due)
+
+    async def probed(self, probe: Probe, now: datetime) -> bool:
+        """Take in a probe's answer; true when that ended an outage."""
+        self.view.probe, self.view.probed_at = probe, now
+        self.view.version = probe.version or self.view.version
+        self._signs = self._after(probe, now)
+        if self._signs.failures:
+            self.view.failed_at = now
+        return await self.look(now)
+
+    async def look(self, now: datetime) -> bool:
+        """Judge by what is known of the streams and probes now; true when that ended an outage."""
+        if self.view.probe is None:
+            return False
+        in_outage = self.view.outage is not None
+        judged = assess_cluster(self._current(now), self.policy, now, in_outage)
+        self.view.reason = judged.verdict.reason
+        phase, transition = self._observe(judged, now)
+        return await self._advance(phase, transition, now)
+
+    async def expire_due(self, now: datetime) -> None:
+        """Announce an outage whose hold is over."""
+        step = transitions.expire(self.view.phase, now, _AT_ONCE, self._subject)
+        await self._advance(*step, now)
+
+    def _observe(self, judged: Judged, now: datetime) -> transitions.Step:
+        return transitions.observe(
+            self.view.phase,
+            judged.verdict,
+            now,
+            _AT_ONCE,
+            self._subject,
+            hold=judged.hold,
+            seed=judged.since,
+        )
+
+    async def _advance(self, phase: Phase, transition: Transition | None, now: datetime) -> bool:
+        before = self.view.phase
+        if phase is before:
+            return False
+        ended = transition is not None and transition.edge in ENDS
+        blind_for = None
+        if ended and isinstance(before, Firing):
+            blind_for = now - (self.view.blind_since or before.incident.since)
+        draft = Draft(self._subject, phase, transition=transition, blind_for=blind_for)
+        try:
+            self.view.phase = (await self._recorder.commit([draft], now))[0]
+        except StoreError:
+            self._not_before = now + _RETRY
+            return False
+        self._not_before = None
+        if transition is not None and transition.edge is Edge.DEGRADED:
+            self.view.blind_since = self.view.blind_since or now
+        return ended
+
+    def _after(self, probe: Probe, now: datetime) -> Signs:
+        s, error = self._signs, probe.error
+        match error:
+            case None:
+                return Signs(
+                    successes=s.successes + 1,
+                    connected_before=True,
+                    answering_since=s.answering_since or now,
+                )
+            case Unauthorized() | Forbidden() | Throttled():
+                throttled = isinstance(error, Throttled)
+                return Signs(
+                    connected_before=s.connected_before,
+                    answering_since=s.answering_since or now,
+                    throttled_since=(s.throttled_since or now) if throttled else None,
+                    refused_since=None if throttled else s.refused_since or now,
+                    refusal="" if throttled else str(error),
+                    refused_with_403=isinstance(error, Forbidden),
+                )
+            case _:
+                return replace(
+                    s,
+                    failures=s.failures + 1,
+                    failing_since=s.failing_since or now,
+                    failure=str(error),
+                    successes=0,
+                    answering_since=None,
+                )
+
+    def _current(self, now: datetime) -> Signs:
+        """The probes' signs, with what the streams say of themselves."""
+        s = replace(self._signs, last_byte_at=self.view.last_byte_at())
+        broken: list[tuple[datetime, ClusterError | None]] = [
+            (scope.broken_at or self._started_at, scope.error)
+            for scope in self.view.scopes.values()
+            if not (scope.listed and scope.open)
+        ]
+        if not broken:
+            return s
+        since, error = min(broken, key=lambda pair: pair[0])
+        since = max(since, s.answering_since or since)  # what the API server says, it says since then
+        if isinstance(error, Unauthorized | Forbidden) and s.refused_since is None:
+            s = replace(
+                s,
+                refused_since=since,
+                refusal=str(error),
+                refused_with_403=isinstance(error, Forbidden),
+            )
+        elif isinstance(error, Throttled) and s.throttled_since is None:
+            s = replace(s, throttled_since=since)
+        return replace(s, unseen_since=since, unseen=str(error or ""))

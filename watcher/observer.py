@@ -1,0 +1,415 @@
+"""One cluster's watch events and deadlines become phases, and each change one store transaction."""
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
+
+from watcher.core import annotations, baseline, transitions
+from watcher.core.digests import STORM_SIZE, STORM_WINDOW
+from watcher.core.health import assess, facts, fault_asserted_at, hold
+from watcher.core.model import (
+    OPENINGS,
+    SETTLED,
+    DeploymentSnapshot,
+    Firing,
+    Health,
+    Pending,
+    Phase,
+    Resolution,
+    Steady,
+    Transition,
+)
+from watcher.core.policy import HealthPolicy
+from watcher.errors import StoreError
+from watcher.ports import Applied, Broken, Deleted, Listed, Opened, Saved, WatchEvent
+from watcher.recording import Draft, Recorder
+from watcher.view import UNJUDGED, ClusterView, Tracked
+
+Drafts = dict[str, Draft]
+"""What one batch changes, by uid."""
+_RETRY_FIRST, _RETRY_MOST = timedelta(seconds=1), timedelta(seconds=30)
+
+
+class Observer:
+    """Judges what the watch shows. Every method is a step that its caller awaits in turn."""
+
+    def __init__(self, view: ClusterView, recorder: Recorder, policy: HealthPolicy) -> None:
+        self.view = view
+        self.policy = policy
+        self._recorder = recorder
+        self._remembered: dict[str, Saved] = {}
+        """What the store knows of subjects not seen since the start."""
+        self._seen_at: datetime | None = None
+        self._uids: dict[tuple[str, str], str] = {}
+        self._unjudged: dict[str, tuple[str, DeploymentSnapshot]] = {}
+        """News that came in during an outage of the cluster."""
+        self._gone: dict[str, Resolution] = {}
+        """Vanished subjects whose end is not committed yet."""
+        self._uncommitted: set[str] = set()
+        self._retry_at: datetime | None = None
+        self._retry_after = _RETRY_FIRST
+        self._deadlines: list[tuple[datetime, str]] = []
+        self._openings: deque[datetime] = deque()
+        self._blind_until = view.blind_since or datetime.min.replace(tzinfo=UTC)
+        """Up to when blind time has been given back."""
+
+    def restore(self, saved: Iterable[Saved], seen_at: datetime | None) -> None:
+        """Take up what a former process left, and when it last saw the cluster."""
+        for row in saved:
+            subject = row.subject
+            if not subject.is_cluster and not subject.is_digest:
+                self._remembered[subject.uid] = row
+                if not {"", subject.namespace} & self.view.scopes.keys():
+                    self._gone[subject.uid] = Resolution.NOT_WATCHED
+        self._seen_at = seen_at
+
+    def next_due(self) -> datetime | None:
+        """When time alone calls for a step; deadlines wait while the cluster is out of sight."""
+        if self._retry_at is not None:
+            return self._retry_at
+        if self.view.blind_since is not None or not self._deadlines:
+            return None
+        return self._deadlines[0][0]
+
+    async def apply(self, events: Sequence[WatchEvent], now: datetime) -> None:
+        """Take in what the watch delivered."""
+        self._look(now)
+        drafts: Drafts = {}
+        for event in events:
+            match event:
+                case Applied(scope=scope, snapshot=s):
+                    if s.uid in drafts:
+                        await self._commit(drafts, now)
+                    self._take(scope, s, now, drafts, listed=False)
+                case Deleted(snapshot=s):
+                    self._vanish(s.uid, Resolution.DELETED)
+                case Listed(scope=scope, snapshots=snapshots):
+                    self._replace(scope, snapshots, now, drafts)
+                case Opened(scope=scope):
+                    state = self.view.scopes[scope]
+                    state.open, state.error, state.broken_at = True, None, None
+                case Broken(scope=scope, error=error):
+                    state = self.view.scopes[scope]
+                    state.open, state.error = False, error
+                    state.broken_at = state.broken_at or now
+        self._close_vanished(now, drafts)
+        await self._commit(drafts, now)
+        self._look(now)
+
+    async def expire_due(self, now: datetime) -> None:
+        """Let time pass: fire, recover and re-judge what was due by now."""
+        self._look(now)
+        await self._retry(now)
+        while self.view.blind_since is None and self._deadlines and self._deadlines[0][0] <= now:
+            drafts: Drafts = {}
+            batch: dict[str, None] = {}
+            while self._deadlines and self._deadlines[0][0] <= now:
+                batch[heapq.heappop(self._deadlines)[1]] = None
+            for uid in batch:
+                if (t := self.view.tracked.get(uid)) is not None:
+                    self._expire(t, now, drafts)
+            if not await self._commit(drafts, now):
+                return
+
+    async def thaw(self, now: datetime) -> None:
+        """Judge everything anew: the outage of the cluster has just been closed."""
+        self._look(now)
+        drafts: Drafts = {}
+        unjudged, self._unjudged = self._unjudged, {}
+        for uid, t in list(self.view.tracked.items()):
+            t.phase = transitions.restart_clearing(t.phase, now, self.policy)
+            _, s = unjudged.pop(uid, (t.scope, t.snapshot))
+            if uid not in self._gone:
+                self._judge(t, s, now, drafts, seeded=True)
+        for scope, s in unjudged.values():
+            self._meet(scope, s, now, drafts, seeded=True)
+        self._close_vanished(now, drafts)
+        await self._commit(drafts, now)
+
+    def last_seen(self, now: datetime) -> datetime | None:
+        """Up to when the cluster was in sight: time after it does not count after a restart."""
+        if self.view.complete_at is None:
+            return self._seen_at
+        return self.view.blind_since or now
+
+    # What the watch shows
+
+    def _take(
+        self, scope: str, s: DeploymentSnapshot, now: datetime, drafts: Drafts, *, listed: bool
+    ) -> None:
+        t = self.view.tracked.get(s.uid)
+        if t is not None and _not_newer(s, t.snapshot):
+            t.scope = scope
+            return
+        if self.view.outage is not None:
+            self._unjudged[s.uid] = (scope, s)
+            self._gone.pop(s.uid, None)
+            return
+        seeded = listed or self.view.blind_since is not None
+        if t is not None:
+            t.scope = scope
+            self._judge(t, s, now, drafts, seeded=seeded)
+        else:
+            self._meet(scope, s, now, drafts, seeded=seeded)
+
+    def _meet(
+        self, scope: str, s: DeploymentSnapshot, now: datetime, drafts: Drafts, *, seeded: bool
+    ) -> None:
+        """See a Deployment for the first time in this process."""
+        former = self._uids.get((s.namespace, s.name))
+        if former is not None and former != s.uid:
+            self._vanish(former, Resolution.RECREATED)
+        self._uids[s.namespace, s.name] = s.uid
+        saved = self._remembered.pop(s.uid, None)
+        known = (saved.baseline if saved else None) or baseline.NOTHING_KNOWN
+        phase: Phase = saved.phase if saved else transitions.STEADY
+        away = now - self._seen_at if saved and self._seen_at else timedelta(0)
+        known = baseline.resume(known, phase, s, now, max(away, timedelta(0)))
+        t = Tracked(scope, s, UNJUDGED, known, now)
+        t.phase = phase
+        t.saved = saved.baseline if saved else None
+        self.view.tracked[s.uid] = t
+        self._judge(t, s, now, drafts, seeded=seeded)
+
+    def _judge(
+        self,
+        t: Tracked,
+        s: DeploymentSnapshot,
+        now: datetime,
+        drafts: Drafts,
+        *,
+        seeded: bool,
+        timed: bool = False,
+    ) -> None:
+        before = t.verdict
+        known = baseline.notice(t.baseline, t.snapshot, before, s, now)
+        verdict = assess(s, known, now, self.policy)
+        t.snapshot, t.verdict = s, verdict
+        t.baseline = baseline.settle(known, s, verdict, now)
+        if verdict.health is not before.health:
+            t.since = now
+        left_settled = before.health in SETTLED and verdict.health not in SETTLED
+        phase, transition = t.phase, None
+        if verdict.health is Health.DEGRADED or not isinstance(phase, Steady) or s.annotations:
+            phase, transition = self._move(t, now, seeded=seeded, timed=timed)
+        self._draft(t, phase, transition, now, drafts, left_settled)
+
+    def _move(
+        self, t: Tracked, now: datetime, *, seeded: bool, timed: bool
+    ) -> tuple[Phase, Transition | None]:
+        s, verdict = t.snapshot, t.verdict
+        overrides = annotations.read(s.annotations)
+        if overrides.ignore:
+            return transitions.close(t.phase, Resolution.IGNORED, now)
+        policy = overrides.apply(self.policy)
+        step = transitions.observe(
+            t.phase,
+            verdict,
+            now,
+            policy,
+            s.subject,
+            hold=timedelta(0) if timed else hold(s, verdict, policy),
+            seed=fault_asserted_at(s, verdict) if seeded else None,
+            blind=self.view.blind_since is not None,
+        )
+        phase, transition = step
+        if transition is None and isinstance(phase, Firing) and not phase.incident.told:
+            return step if overrides.silenced(now) else transitions.announce(phase, now)
+        return step
+
+    def _replace(
+        self, scope: str, snapshots: Sequence[DeploymentSnapshot], now: datetime, drafts: Drafts
+    ) -> None:
+        """Take in a complete list: whatever it omits is gone."""
+        for s in snapshots:
+            self._take(scope, s, now, drafts, listed=True)
+        listed = {s.uid for s in snapshots}
+        known = {uid for uid, t in self.view.tracked.items() if t.scope == scope}
+        known |= {uid for uid, (its, _) in self._unjudged.items() if its == scope}
+        known |= {
+            uid for uid, saved in self._remembered.items() if scope in ("", saved.subject.namespace)
+        }
+        if missing := known - listed:
+            names = {(s.namespace, s.name) for s in snapshots}
+            for uid in missing:
+                recreated = self._name_of(uid) in names
+                self._vanish(uid, Resolution.RECREATED if recreated else Resolution.DELETED)
+        state = self.view.scopes[scope]
+        state.listed = True
+        state.relists += 1
+        if self.view.complete_at is None and all(s.listed for s in self.view.scopes.values()):
+            self.view.complete_at = now
+
+    # What is gone
+
+    def _vanish(self, uid: str, resolution: Resolution) -> None:
+        self._unjudged.pop(uid, None)
+        if uid in self.view.tracked or uid in self._remembered:
+            self._gone[uid] = resolution
+
+    def _name_of(self, uid: str) -> tuple[str, str]:
+        if (t := self.view.tracked.get(uid)) is not None:
+            return t.snapshot.namespace, t.snapshot.name
+        if (saved := self._remembered.get(uid)) is not None:
+            return saved.subject.namespace, saved.subject.name
+        return "", ""
+
+    def _close_vanished(self, now: datetime, drafts: Drafts) -> None:
+        if self.view.outage is not None:
+            return
+        for uid, resolution in self._gone.items():
+            if (t := self.view.tracked.get(uid)) is not None:
+                subject, phase, last = t.snapshot.subject, t.phase, facts(t.snapshot)
+            else:
+                saved = self._remembered[uid]
+                subject, phase, last = saved.subject, saved.phase, None
+            phase, transition = transitions.close(phase, resolution, now)
+            drafts[uid] = Draft(subject, phase, None, transition, last, forget=True)
+
+    def _drop(self, uid: str) -> None:
+        name = self._name_of(uid)
+        if self._uids.get(name) == uid:
+            del self._uids[name]
+        self.view.tracked.pop(uid, None)
+        self._remembered.pop(uid, None)
+        self._gone.pop(uid, None)
+
+    # Time
+
+    def _look(self, now: datetime) -> None:
+        """Notice that sight was lost or came back, and give back the time in between."""
+        view = self.view
+        in_sight = view.fresh(now)
+        if view.blind_since is None:
+            if not in_sight:
+                view.blind_since, view.fresh_since = now, None
+                self._blind_until = now
+            return
+        if blind := max(now - self._blind_until, timedelta(0)):
+            for t in view.tracked.values():
+                t.baseline = baseline.put_off(t.baseline, blind)
+                if t.verdict.until is not None:
+                    t.verdict = replace(t.verdict, until=t.verdict.until + blind)
+        self._blind_until = now
+        if in_sight:
+            view.blind_since, view.fresh_since = None, now
+
+    def _expire(self, t: Tracked, now: datetime, drafts: Drafts) -> None:
+        t.scheduled = None
+        due = self._due(t)
+        if due is None or due > now:
+            self._schedule(t)
+            return
+        at = max(due, self.view.fresh_since or due)
+        if due == transitions.deadline(t.phase):
+            step = transitions.expire(t.phase, now, self.policy, t.snapshot.subject, at)
+            self._draft(t, *step, at, drafts)
+        elif due == t.verdict.until:
+            self._judge(t, t.snapshot, at, drafts, seeded=False, timed=True)
+        else:
+            self._draft(t, *self._move(t, at, seeded=False, timed=False), at, drafts)
+
+    def _due(self, t: Tracked) -> datetime | None:
+        silence: datetime | None = None
+        if isinstance(t.phase, Firing) and not t.phase.incident.told:
+            silence = annotations.read(t.snapshot.annotations).silence_until
+        waits = (transitions.deadline(t.phase), t.verdict.until, silence)
+        return min(filter(None, waits), default=None)
+
+    def _schedule(self, t: Tracked) -> None:
+        """Keep one entry a subject; one that turns out too early is put back when it comes up."""
+        due = self._due(t)
+        if due is not None and (t.scheduled is None or due < t.scheduled):
+            t.scheduled = due
+            heapq.heappush(self._deadlines, (due, t.snapshot.uid))
+
+    # What is written
+
+    def _draft(
+        self,
+        t: Tracked,
+        phase: Phase,
+        transition: Transition | None,
+        now: datetime,
+        drafts: Drafts,
+        must_save: bool = False,
+    ) -> None:
+        same_phase = transition is None and phase is t.phase
+        if same_phase and (
+            t.saved is t.baseline or not baseline.must_be_saved(t.saved, t.baseline, must_save)
+        ):
+            self._schedule(t)
+            return
+        s = t.snapshot
+        silenced = transition is not None and annotations.read(s.annotations).silenced(now)
+        drafts[s.uid] = Draft(
+            s.subject, phase, t.baseline, transition, facts(s) if transition else None, silenced
+        )
+
+    async def _commit(self, drafts: Drafts, now: datetime) -> bool:
+        """Record the drafts and then let them be so; on a failure nothing has advanced."""
+        if not drafts:
+            return True
+        openings = sum(
+            d.transition is not None and d.transition.edge in OPENINGS for d in drafts.values()
+        )
+        storm = openings > 0 and self._is_storm(openings, drafts, now)
+        try:
+            phases = await self._recorder.commit(list(drafts.values()), now, storm)
+        except StoreError:
+            self._uncommitted.update(drafts)
+            self._retry_at = now + self._retry_after
+            self._retry_after = min(self._retry_after * 2, _RETRY_MOST)
+            drafts.clear()
+            return False
+        for (uid, draft), phase in zip(drafts.items(), phases, strict=True):
+            if draft.forget:
+                self._drop(uid)
+            else:
+                t = self.view.tracked[uid]
+                t.phase, t.saved = phase, draft.baseline
+                self._schedule(t)
+        self._openings.extend([now] * openings)
+        drafts.clear()
+        return True
+
+    async def _retry(self, now: datetime) -> None:
+        """Try again what the store refused: what is true by now, not what was true then."""
+        if self._retry_at is None or self._retry_at > now:
+            return
+        self._retry_at = None
+        drafts: Drafts = {}
+        if self.view.outage is None:
+            for uid in self._uncommitted - self._gone.keys():
+                if (t := self.view.tracked.get(uid)) is not None:
+                    phase, transition = self._move(t, now, seeded=True, timed=False)
+                    self._draft(t, phase, transition, now, drafts, must_save=True)
+        self._close_vanished(now, drafts)
+        self._uncommitted.clear()
+        if await self._commit(drafts, now):
+            self._retry_after = _RETRY_FIRST
+
+    def _is_storm(self, openings: int, drafts: Drafts, now: datetime) -> bool:
+        """Whether, with those about to open, more open within a minute than anybody reads singly."""
+        while self._openings and self._openings[0] < now - STORM_WINDOW:
+            self._openings.popleft()
+        soon = now + STORM_WINDOW
+        coming = sum(
+            isinstance(t.phase, Pending) and not t.phase.blocked and t.phase.due <= soon
+            for uid, t in self.view.tracked.items()
+            if uid not in drafts
+        )
+        return len(self._openings) + openings + coming > STORM_SIZE
+
+
+def _not_newer(s: DeploymentSnapshot, known: DeploymentSnapshot) -> bool:
+    """Whether it is the same version again, or an older one (versions compare as integers)."""
+    if s.resource_version == known.resource_version:
+        return s == known
+    try:
+        return int(s.resource_version) < int(known.resource_version)
+    except ValueError:
+        return False

@@ -1,0 +1,214 @@
+"""A timeline through the real observer and heartbeat, on virtual time: what would have been sent, and when."""
+
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from watcher.core.model import DeliveryState, DeploymentSnapshot, Edge, Event, Json
+from watcher.core.planning import Audience
+from watcher.errors import StoreError, Unreachable
+from watcher.follower import Follower
+from watcher.ports import Applied, Broken, Deleted, Listed, Opened, Probe, Record, WatchEvent
+from watcher.stores.database import open_store
+from watcher.testing.clock import ManualClock
+from watcher.timeline import CLUSTER, Step, Timeline, read
+from watcher.view import View
+
+_DOWN: Final = Unreachable("the API server does not answer")
+
+
+async def replay(lines: Iterable[str]) -> AsyncIterator[Json]:
+    """Yield what would have been sent, in order, as the lines that `watcher replay` prints.
+
+    Raises ReplayError before anything is run, if any line cannot be used.
+    """
+    timeline = read(lines)
+    if not timeline.steps:
+        return
+    with tempfile.TemporaryDirectory(prefix="watcher-replay-") as folder:
+        stage = Stage(timeline, f"sqlite:///{Path(folder) / 'replay.db'}")
+        async for event in stage.play():
+            yield _printed(event, timeline.base)
+
+
+class Stage:
+    """The world of a timeline: a server, its network, and a process that may be restarted."""
+
+    def __init__(self, timeline: Timeline, url: str) -> None:
+        self._timeline = timeline
+        self._clock = ManualClock(timeline.steps[0].at)
+        self._store = open_store(url, self._clock)
+        self._objects: dict[str, DeploymentSnapshot] = {}
+        self._up = True
+        self._down_at = timeline.steps[0].at
+        self._follower: Follower | None = None
+        self._back_at: datetime | None = None
+        self._sent: list[Event] = []
+
+    async def play(self) -> AsyncIterator[Event]:
+        """Run the timeline, yielding each event that some sink would have been sent."""
+        interval = self._timeline.heartbeat.interval
+        steps = deque(self._timeline.steps)
+        probe_at, ended = self._clock.now(), False
+        try:
+            await self._start()
+            while not ended:
+                now = self._next(probe_at, steps[0].at if steps else None)
+                if now is None:
+                    return
+                self._clock.set(now)
+                await self._pass_time(now)
+                while steps and steps[0].at <= now:
+                    ended = ended or steps[0].type == "END"
+                    await self._take(steps.popleft())
+                if probe_at <= now:
+                    probe_at += interval
+                    await self._probe(now)
+                for event in self._sent:
+                    yield event
+                self._sent.clear()
+        finally:
+            await self._store.close()
+
+    def _next(self, probe_at: datetime, step_at: datetime | None) -> datetime | None:
+        """The next instant at which anything happens; None once nothing is due any more."""
+        due = self._follower.next_due() if self._follower is not None else self._back_at
+        if step_at is None and due is None and self._at_rest():
+            return None
+        return min(at for at in (probe_at, step_at, due) if at is not None)
+
+    def _at_rest(self) -> bool:
+        """Whether further probes would only repeat what is known."""
+        if self._follower is None:
+            return False
+        view = self._follower.view
+        return view.reason == "connected" if self._up else view.outage is not None
+
+    async def _pass_time(self, now: datetime) -> None:
+        if self._follower is not None:
+            await self._follower.step(now)
+        elif self._back_at is not None and self._back_at <= now:
+            await self._start()
+
+    async def _probe(self, now: datetime) -> None:
+        if self._follower is not None:
+            await self._follower.step(now, probe=Probe(None if self._up else _DOWN))
+
+    async def _start(self) -> None:
+        """Start the process: it takes up its store and lists."""
+        self._back_at = None
+        self._follower = Follower(
+            _SilentCluster(self.last_byte_at),
+            View(),
+            self._store,
+            self._clock,
+            (Audience("replay"),),
+            self._timeline.health,
+            self._timeline.heartbeat,
+            committed=self._committed,
+            failed=self._refused,
+        )
+        await self._follower.restore()
+        news = self._whole() if self._up else [Broken("", _DOWN)]
+        await self._follower.step(self._clock.now(), news)
+
+    async def _take(self, step: Step) -> None:
+        match step.type:
+            case "API_DOWN" if self._up:
+                await self._show((Broken("", _DOWN),))
+                self._up, self._down_at = False, step.at
+            case "API_UP" if not self._up:
+                self._up = True
+                await self._show(self._whole())
+            case "RESTART":
+                await self._restart(step)
+            case _:
+                await self._show(self._change(step))
+
+    def _change(self, step: Step) -> Sequence[WatchEvent]:
+        """What happens to the server's state; the process sees it only if it can."""
+        match step.type:
+            case "LIST":
+                self._objects = {s.uid: s for s in step.snapshots}
+                return self._whole()
+            case "ADDED" | "MODIFIED":
+                self._objects.update({s.uid: s for s in step.snapshots})
+                return [Applied("", s) for s in step.snapshots]
+            case "DELETED":
+                for s in step.snapshots:
+                    self._objects.pop(s.uid, None)
+                return [Deleted("", s) for s in step.snapshots]
+            case _:
+                return ()
+
+    async def _restart(self, step: Step) -> None:
+        if self._follower is not None:
+            await self._follower.stop(step.at)
+            self._follower = None
+        self._back_at = step.at + step.down
+        if not step.down:
+            await self._start()
+
+    async def _show(self, events: Sequence[WatchEvent]) -> None:
+        if self._follower is not None and self._up:
+            await self._follower.step(self._clock.now(), events)
+
+    def _whole(self) -> Sequence[WatchEvent]:
+        return [Listed("", tuple(self._objects.values())), Opened("")]
+
+    def last_byte_at(self) -> datetime:
+        """While the server is up its stream is never silent."""
+        return self._clock.now() if self._up else self._down_at
+
+    def _refused(self, error: StoreError) -> None:
+        raise error
+
+    def _committed(self, record: Record) -> None:
+        kept = {d.event for d in record.deliveries if d.state is not DeliveryState.SUPPRESSED}
+        self._sent += [event for event in record.events if event.id in kept]
+
+
+class _SilentCluster:
+    """A cluster that is only asked when it was last heard: the stage delivers everything else."""
+
+    name = CLUSTER
+    scopes = ("",)
+
+    def __init__(self, last_byte_at: Callable[[], datetime]) -> None:
+        self._last_byte_at = last_byte_at
+
+    def last_byte_at(self, scope: str) -> datetime:
+        return self._last_byte_at()
+
+    async def run(self) -> None:
+        """There is nothing to run."""
+
+    async def events(self) -> Sequence[WatchEvent]:
+        """Nothing comes by itself."""
+        return ()
+
+    async def probe(self) -> Probe:
+        """The stage tells what a probe would find."""
+        return Probe()
+
+    async def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def _printed(event: Event, base: datetime) -> Json:
+    line: Json = {"at": (event.at - base).total_seconds(), "event": event.type.partition(".")[2]}
+    if event.subject.is_cluster:
+        line["cluster"] = event.subject.cluster
+    else:
+        line["namespace"] = event.subject.namespace
+        line["deployment"] = event.subject.name
+    line["reason"] = event.reason
+    line["severity"] = event.severity
+    line["since"] = event.since.isoformat().replace("+00:00", "Z")
+    line["incident"] = event.incident
+    if event.edge is Edge.CLOSED:
+        line["resolution"] = event.resolution
+    return line

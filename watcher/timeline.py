@@ -1,0 +1,118 @@
+"""A timeline as people write it: JSON lines of what a cluster did, and when."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from watcher.cluster.decode import snapshot_from
+from watcher.config import Config, HealthSettings, HeartbeatSettings
+from watcher.core.model import DeploymentSnapshot, Json
+from watcher.core.policy import ClusterPolicy, HealthPolicy
+from watcher.errors import WatcherError
+
+CLUSTER: Final = "default"
+_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_WITH_OBJECT: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
+_TYPES: Final = _WITH_OBJECT | {"LIST", "API_DOWN", "API_UP", "RESTART", "END"}
+
+
+class ReplayError(WatcherError):
+    """A line of the timeline cannot be used."""
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(f"line {line}: {problem}")
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One record of the timeline."""
+
+    at: datetime
+    type: str
+    snapshots: tuple[DeploymentSnapshot, ...] = ()
+    down: timedelta = timedelta(0)
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """A timeline as read: `at` of what is printed counts from `base`."""
+
+    base: datetime
+    health: HealthPolicy
+    heartbeat: ClusterPolicy
+    steps: tuple[Step, ...]
+
+
+def read(lines: Iterable[str]) -> Timeline:
+    """Read a whole timeline; raises ReplayError at the first line that cannot be used."""
+    base: datetime | None = None
+    policies = HealthPolicy(), ClusterPolicy()
+    steps: list[Step] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = msgspec.json.decode(line, type=dict[str, Any])
+            if "type" not in row and not steps:
+                base = _time(row["clock"], None) if "clock" in row else base
+                policies = _policies(row.get("policy", {}))
+                continue
+            step = _step(row, base)
+            if steps and step.at < steps[-1].at:
+                raise ValueError("`at` goes back")
+        except ValueError as error:  # msgspec's and pydantic's are ValueErrors, too
+            raise ReplayError(number, str(error)) from error
+        base = step.at if base is None and isinstance(row["at"], str) else base
+        steps.append(step)
+    return Timeline(base or _START, *policies, tuple(steps))
+
+
+def _policies(keys: Any) -> tuple[HealthPolicy, ClusterPolicy]:  # noqa: ANN401 - any JSON
+    """The keys of `health` and `heartbeat`, side by side, as the configuration spells them."""
+    if not isinstance(keys, dict):
+        raise ValueError("`policy` must be an object")
+    if (
+        unknown := keys.keys()
+        - HealthSettings.model_fields.keys()
+        - HeartbeatSettings.model_fields.keys()
+    ):
+        raise ValueError(f"policy: unknown key {', '.join(sorted(unknown))}")
+    config = Config(
+        health=HealthSettings(
+            **{k: v for k, v in keys.items() if k in HealthSettings.model_fields}
+        ),
+        heartbeat=HeartbeatSettings(
+            **{k: v for k, v in keys.items() if k in HeartbeatSettings.model_fields}
+        ),
+    )
+    return config.health_policy(), config.cluster_policy()
+
+
+def _step(row: Json, base: datetime | None) -> Step:
+    kind = row.get("type")
+    if kind not in _TYPES:
+        raise ValueError(f"unknown type {kind!r}, known are {', '.join(sorted(_TYPES))}")
+    if "at" not in row:
+        raise ValueError("`at` is missing")
+    if kind == "LIST":
+        items = row.get("items")
+        if not isinstance(items, list):
+            raise ValueError("`items` must be a list")
+    else:
+        items = [row.get("object")] if kind in _WITH_OBJECT else []
+    snapshots = tuple(snapshot_from(item, CLUSTER) for item in items)
+    down = row.get("down", 0)
+    if isinstance(down, bool) or not isinstance(down, int | float) or down < 0:
+        raise ValueError("`down` must be a number of seconds")
+    return Step(_time(row["at"], base or _START), kind, snapshots, timedelta(seconds=down))
+
+
+def _time(value: Any, base: datetime | None) -> datetime:  # noqa: ANN401 - any JSON
+    if isinstance(value, str):
+        at = datetime.fromisoformat(value)
+        if at.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return at.astimezone(UTC)
+    if isinstance(value, bool) or not isinstance(value, int | float) or base is None:
+        raise ValueError(f"{value!r} is not a time")
+    return base + timedelta(seconds=value)
