@@ -1,8 +1,13 @@
 """What a notification says, in sink-neutral terms; no sink's markup."""
 
+import re
+import unicodedata
 from datetime import datetime
+from typing import Final
 
 from msgspec import Struct
+
+_ANSI: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class Fact(Struct, frozen=True):
@@ -36,3 +41,29 @@ class Message(Struct, frozen=True):
     since: datetime | None = None
     broadcast: bool = False
     """A reply that the channel must see: worsened and ended."""
+
+
+def visible(text: str, limit: int = 2000) -> str:
+    """One line of what a reader can see, of at most about `limit` characters.
+
+    Whoever writes a condition message must not be able to start a line, colour a terminal, reverse
+    the reading direction or hide characters; a lone surrogate would not even encode.
+    """
+    if not text.isprintable():
+        text = " ".join("".join(map(_seen, _ANSI.sub("", text[: 4 * limit]))).split())
+    cut = len(text) - limit
+    return f"{text[:limit].rstrip()}… (+{cut} characters)" if cut > 0 else text
+
+
+def _seen(character: str) -> str:
+    match unicodedata.category(character):
+        case "Zl" | "Zp":
+            return " "
+        case "Cc":
+            return " " if character.isspace() else ""
+        case "Cf":
+            return ""
+        case "Cs":
+            return "\ufffd"
+        case _:
+            return character

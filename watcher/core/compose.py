@@ -1,0 +1,296 @@
+"""One event becomes one notification: what broke, where, how bad, since when, why, what to run first.
+
+Written for somebody who was woken: the state comes first, every number has its unit, every time its
+zone, and nothing has to be looked up to know whether anything still serves. Sources of the content:
+health reference §4, delivery reference §1.9.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from shlex import quote
+from typing import Final
+
+from msgspec.structs import replace
+
+from watcher.core import words
+from watcher.core.message import Fact, Message, visible
+from watcher.core.model import ENDS, OPENINGS, Edge, Event, Part
+
+NAMES_SHOWN: Final = 15
+"""Of a long list, in a text; `Message.lines` has all of it."""
+
+_ROLLOUT: Final = frozenset(
+    {"rollout_stalled", "replicaset_create_failed", "progress_false", "no_progress"}
+)
+_CLUSTER_COMMANDS: Final = {
+    "unreachable": "kubectl get --raw='/readyz?verbose'",
+    "unauthorized": "kubectl auth can-i watch deployments.apps --all-namespaces",
+    "view_stale": "kubectl get deployments --all-namespaces --watch",
+    "throttled": "kubectl get --raw=/debug/api_priority_and_fairness/dump_priority_levels",
+}
+_UNSEEN: Final = "Until it is back nothing is known of its Deployments: silence is not health"
+_UNSETTLED: Final = "It keeps failing and recovering; no further message until it settles"
+
+
+def compose(
+    event: Event,
+    *,
+    latest: Event,
+    part: Part,
+    covers: Sequence[Event] = (),
+    members: Sequence[Event] = (),
+    now: datetime,
+    late: timedelta | None = None,
+    late_reason: str = "",
+) -> Message:
+    """Say one event: a post or an edit restates all that is current, anything else tells this one.
+
+    `covers` are the events that this delivery stands for. `members` are the newest events of the
+    incidents in a digest, or of those that changed while a cluster was out of sight. `late` is how
+    long after its record this is sent, where that matters, and `late_reason` what was in the way.
+    """
+    restates = part in (Part.POST, Part.EDIT)
+    told = latest if restates else event
+    if event.digest:
+        message = _digest(told, members, () if restates else (*covers, event))
+    elif told.edge in ENDS:
+        message = _sight_again(told, members) if told.subject.is_cluster else _over(told, covers)
+    else:
+        message = (
+            _out_of_sight(told, now) if told.subject.is_cluster else _down(told, now, restates)
+        )
+    untold = part is Part.POST and told.edge in ENDS and any(e.edge in OPENINGS for e in covers)
+    delay = _delay(late, visible(late_reason, 200), untold)
+    first = f"Start with: {message.command}" if message.command else ""
+    return replace(
+        message,
+        text=" ".join(filter(None, (words.sentences(message.text, delay), first))),
+        notes=(*filter(None, (delay, *message.notes)), f"incident {short_id(event.incident)}"),
+        broadcast=part is Part.REPLY and (event.edge in ENDS or event.worsened),
+    )
+
+
+def short_id(incident: str) -> str:
+    """What tells an incident from its neighbours: the start of its id is a time."""
+    return incident[-8:]
+
+
+def _delay(late: timedelta | None, reason: str, untold: bool) -> str:
+    if untold:
+        return f"Sent late, nobody was told while it lasted: {reason or 'it ended first'}"
+    return f"Delayed {words.readable(late)}: {reason or 'unknown'}" if late is not None else ""
+
+
+def _down(event: Event, now: datetime, restates: bool) -> Message:
+    """A Deployment that is degraded now."""
+    where, reason, since = _name(event), words.reason(event), words.lasting(event.since, now)
+    numbers, _, said = visible(event.message).partition("; ")
+    change = ""
+    if event.edge is Edge.UPDATED and not restates:
+        change = ", worse than before" if event.worsened else ", news"
+    state = words.state(event)
+    note = _UNSETTLED if state == "Flapping" else ""
+    lead = f"{state}{change}: Deployment {where} in {_cluster(event)} {since}: {reason}"
+    return Message(
+        state=state,
+        symbol=words.SYMBOLS[state],
+        title=f"{state}: {where}",
+        text=words.sentences(f"{lead}, {numbers}" if numbers else lead, said, note),
+        facts=(*_facts(event), Fact("Lasting", words.readable(now - event.since))),
+        why=_why(event),
+        command=_command(event),
+        notes=(note,),
+        line=_line(event, f"{state}{change}: {where} in {_cluster(event)} {since}"),
+        since=event.since,
+    )
+
+
+def _over(event: Event, covers: Sequence[Event]) -> Message:
+    """A Deployment's incident has ended: the whole story, in the past tense."""
+    where, state, window = _name(event), words.state(event), words.window(event.since, event.at)
+    was = "unavailable" if any(map(words.nothing_serves, (*covers, event))) else "degraded"
+    lead = f"{state}: Deployment {where} in {_cluster(event)}"
+    if event.edge is Edge.CLOSED:
+        how = f" ({event.resolution.replace('_', ' ')})" if event.resolution else ""
+        lead, after = (
+            f"{lead} {words.ending(event)}",
+            f"It was {was} {window} and had not recovered",
+        )
+    else:
+        how = f" after {words.readable(event.at - event.since)}"
+        lead, after = f"{lead} was {was} {window}", _now_available(event)
+    return Message(
+        state=state,
+        symbol=words.SYMBOLS[state],
+        title=f"{state}{how}: {where}",
+        text=words.sentences(lead, after, f"The reason was: {_why(event)}"),
+        facts=(*_facts(event), Fact("Lasted", window)),
+        why=f"The reason was: {_why(event)}",
+        line=_line(event, f"{state}{how}: {where} in {_cluster(event)}", after),
+        since=event.since,
+    )
+
+
+def _out_of_sight(event: Event, now: datetime) -> Message:
+    """A cluster that cannot be seen now."""
+    state, since = words.state(event), words.lasting(event.since, now)
+    lead = f"{state}: cluster {_cluster(event)} {since}: {_why(event)}"
+    return Message(
+        state=state,
+        symbol=words.SYMBOLS.get(state, "🔌"),
+        title=f"{state}: cluster {_cluster(event)}",
+        text=words.sentences(lead, _UNSEEN),
+        facts=(
+            Fact("Cluster", _cluster(event)),
+            Fact("Lasting", words.readable(now - event.since)),
+        ),
+        why=_why(event),
+        command=_CLUSTER_COMMANDS.get(event.reason, ""),
+        notes=(_UNSEEN,),
+        line=_line(event, f"{state}: cluster {_cluster(event)} {since}"),
+        since=event.since,
+    )
+
+
+def _sight_again(event: Event, members: Sequence[Event]) -> Message:
+    """A cluster's incident has ended: how long we were blind, and what changed meanwhile."""
+    blind = timedelta(seconds=event.blind_for) if event.blind_for else event.at - event.since
+    window, state = words.window(event.at - blind, event.at), words.state(event)
+    ended = "is no longer watched" if state == "Closed" else "is in sight again"
+    lines = tuple(_member(member, event.at) for member in members)
+    meanwhile = f"Meanwhile: {_names(members)}" if members else ""
+    return Message(
+        state=state,
+        symbol=words.SYMBOLS[state],
+        title=f"{state} after {words.readable(blind)}: cluster {_cluster(event)}",
+        text=words.sentences(
+            f"{state}: cluster {_cluster(event)} {ended}, the watcher was blind {window}",
+            meanwhile,
+            f"The reason was: {_why(event)}",
+        ),
+        facts=(Fact("Cluster", _cluster(event)), Fact("Blind", window)),
+        why=f"The reason was: {_why(event)}",
+        line=_line(event, f"{state}: cluster {_cluster(event)}", f"blind {window}"),
+        lines=lines,
+        since=event.since,
+    )
+
+
+def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Message:
+    """Many incidents in one message: all of them, or only those that `news` adds or ends."""
+    if news:
+        named = {incident for each in news for incident in each.members}
+        members = [member for member in members if member.incident in named]
+    members = sorted(members, key=_urgency)
+    standing = _standing(members)
+    ended = [member for member in members if member.edge in ENDS]
+    over = bool(members) and len(ended) == len(members)
+    count = f"{len(members)} {'Deployment' if len(members) == 1 else 'Deployments'}"
+    title = f"{count} {'were ' if over else ''}degraded in {_cluster(event)}"
+    if ended:
+        title = f"{title}: {standing}"
+    state = "Recovered" if over else "Degraded"
+    total = any(m.edge not in ENDS and words.nothing_serves(m) for m in members)
+    return Message(
+        state=state,
+        symbol=words.SYMBOLS["Unavailable" if total else state],
+        title=title,
+        text=words.sentences(title, _names(members)),
+        facts=(
+            Fact("Cluster", _cluster(event)),
+            Fact("Deployments", standing),
+            Fact("By namespace", _tally(member.subject.namespace for member in members)),
+            Fact("By reason", _tally(words.reason(member) for member in members)),
+        ),
+        command="" if over else "kubectl get events --all-namespaces --field-selector type=Warning",
+        line=_line(event, title),
+        lines=tuple(_member(member, event.at) for member in members),
+        since=event.since,
+    )
+
+
+def _urgency(member: Event) -> tuple[bool, bool, str]:
+    return member.edge in ENDS, not words.nothing_serves(member), str(member.subject)
+
+
+def _standing(members: Iterable[Event]) -> str:
+    """`12 still degraded, 45 recovered, 3 closed`."""
+    counted = Counter(m.edge if m.edge in ENDS else Edge.DEGRADED for m in members)
+    kinds = {Edge.DEGRADED: "still degraded", Edge.RECOVERED: "recovered", Edge.CLOSED: "closed"}
+    return ", ".join(f"{counted[edge]} {kind}" for edge, kind in kinds.items() if counted[edge])
+
+
+def _tally(values: Iterable[str]) -> str:
+    """`shop 40, payments 12, 5 others 8`: the most frequent first."""
+    counted = Counter(visible(value, 100) for value in values).most_common()
+    shown = [f"{value} {count}" for value, count in counted[:5]]
+    rest = [f"{len(counted) - 5} others {sum(n for _, n in counted[5:])}"] if counted[5:] else []
+    return ", ".join(shown + rest)
+
+
+def _member(event: Event, today: datetime) -> str:
+    """`shop/checkout: Unavailable since 14:02 UTC, 0 of 3 replicas available`."""
+    where, state = _name(event), words.state(event)
+    if event.edge in ENDS:
+        ending = f", {words.ending(event)}" if event.edge is Edge.CLOSED else ""
+        return f"{where}: {state} after {words.readable(event.at - event.since)}{ending}"
+    what = visible(event.message, 120).partition("; ")[0] or words.reason(event)
+    return f"{where}: {state} since {words.at(event.since, today)}, {what}"
+
+
+def _names(members: Sequence[Event]) -> str:
+    rest = len(members) - NAMES_SHOWN
+    names = ", ".join(visible(str(member.subject), 80) for member in members[:NAMES_SHOWN])
+    return f"{names} and {rest} more" if rest > 0 else names
+
+
+def _name(event: Event) -> str:
+    return visible(str(event.subject), 400)
+
+
+def _cluster(event: Event) -> str:
+    return visible(event.subject.cluster, 100)
+
+
+def _why(event: Event) -> str:
+    """Our words, then the cluster's own, which count for more."""
+    message = visible(event.message)
+    return f"{words.reason(event)}: {message}" if message else words.reason(event)
+
+
+def _now_available(event: Event) -> str:
+    facts = event.facts
+    return f"now {facts.available} of {facts.desired} replicas available" if facts else ""
+
+
+def _line(event: Event, what: str, detail: str = "") -> str:
+    """`14:14 UTC Recovered after 12 min: shop/checkout in prod-eu, now 3 of 3 replicas available`."""
+    return f"{words.at(event.at, event.at)} {', '.join(filter(None, (what, detail)))}"
+
+
+def _facts(event: Event) -> Iterable[Fact]:
+    yield Fact("Cluster", _cluster(event))
+    yield Fact("Namespace", visible(event.subject.namespace, 100))
+    yield Fact("Deployment", visible(event.subject.name, 300))
+    yield Fact("Severity", event.severity.value)
+    if (facts := event.facts) is None:
+        return
+    yield Fact("Available", f"{facts.available} of {facts.desired}, at least {facts.floor} needed")
+    yield Fact("Pods", f"{facts.updated} updated, {facts.ready} ready")
+    if facts.old_serving:
+        yield Fact("Old version", f"still serves with at least {facts.old_serving} pods")
+    elif event.reason in _ROLLOUT and event.edge not in ENDS and words.nothing_serves(event):
+        yield Fact("Old version", "does not serve")
+    if facts.revision:
+        generation = "" if facts.generation is None else f", generation {facts.generation}"
+        yield Fact("Revision", f"{facts.revision}{generation}")
+
+
+def _command(event: Event) -> str:
+    namespace, name = quote(visible(event.subject.namespace)), quote(visible(event.subject.name))
+    if event.reason in _ROLLOUT:
+        return f"kubectl -n {namespace} rollout status deploy/{name} --watch=false"
+    if event.reason == "pods_not_created":
+        return f"kubectl -n {namespace} get events --field-selector reason=FailedCreate"
+    return f"kubectl -n {namespace} describe deploy/{name}"

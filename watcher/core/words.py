@@ -1,0 +1,110 @@
+"""Plain words for what the machine calls by code: reasons, ends, durations, times."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from watcher.core.message import visible
+from watcher.core.model import ENDS, Edge, Event, Resolution
+
+REASONS: Final = {
+    "none_available": "nothing serves",
+    "below_minimum": "fewer replicas than the rollout strategy promises",
+    "rollout_stalled": "the rollout has stalled",
+    "replicaset_create_failed": "the new ReplicaSet cannot be created",
+    "progress_false": "the rollout does not progress",
+    "pods_not_created": "pods cannot be created",
+    "no_progress": "nothing has moved for too long",
+    "available_false": "the controller calls it unavailable",
+    "unreachable": "the API server does not answer",
+    "unauthorized": "the API server does not let the watcher read",
+    "view_stale": "Deployments cannot be watched",
+    "throttled": "the API server asks for fewer requests",
+}
+ENDINGS: Final = {
+    Resolution.DELETED: "was deleted",
+    Resolution.RECREATED: "was deleted and created anew",
+    Resolution.SCALED_TO_ZERO: "was scaled to zero",
+    Resolution.PAUSED: "was paused",
+    Resolution.IGNORED: "is ignored from now on",
+    Resolution.LEFT_SCOPE: "is no longer selected",
+    Resolution.NOT_WATCHED: "is no longer watched",
+}
+SYMBOLS: Final = {
+    "Unavailable": "🔴",
+    "Degraded": "🟠",
+    "Recovered": "✅",
+    "Closed": "⚪",
+    "Flapping": "🔁",
+    "Restored": "✅",
+    "Unreachable": "🔌",
+    "Unauthorized": "🔑",
+    "View stale": "⌛",
+    "Throttled": "🐢",
+}
+
+
+def state(event: Event) -> str:
+    """The word that comes first: `Unavailable`, `Recovered`, `View stale`, …"""
+    if event.edge is Edge.CLOSED:
+        return "Closed"
+    if event.edge is Edge.RECOVERED:
+        return "Restored" if event.subject.is_cluster else "Recovered"
+    if event.subject.is_cluster:
+        return visible(event.reason, 40).replace("_", " ").capitalize()
+    if event.flapping or event.edge is Edge.FLAPPING:
+        return "Flapping"
+    return "Unavailable" if nothing_serves(event) else "Degraded"
+
+
+def nothing_serves(event: Event) -> bool:
+    """Whether an outage is total; endpoints route to ready pods, available or not yet."""
+    if event.facts is None or event.edge in ENDS:  # an end's numbers are those of afterwards
+        return event.reason == "none_available"
+    return max(event.facts.available, event.facts.ready) == 0
+
+
+def reason(event: Event) -> str:
+    """`the rollout has stalled and nothing serves`."""
+    words = REASONS.get(event.reason) or visible(event.reason, 60).replace("_", " ") or "unknown"
+    total = event.reason != "none_available" and not event.subject.is_cluster
+    return f"{words} and nothing serves" if total and nothing_serves(event) else words
+
+
+def ending(event: Event) -> str:
+    """How an incident that was closed ended: `was scaled to zero`."""
+    return ENDINGS[event.resolution] if event.resolution else "is no longer followed"
+
+
+def readable(duration: timedelta) -> str:
+    """`45 s`, `12 min`, `2 h 5 min`, `3 d 4 h`; a negative one counts as zero."""
+    seconds = max(0, int(duration.total_seconds()))
+    if seconds < 3600:
+        return f"{seconds} s" if seconds < 60 else f"{seconds // 60} min"
+    minutes, hours, days = seconds // 60 % 60, seconds // 3600, seconds // 86400
+    if days:
+        return f"{days} d {hours % 24} h" if hours % 24 else f"{days} d"
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def at(moment: datetime, today: datetime) -> str:
+    """`14:02 UTC`, with the date when it was another day's."""
+    moment = moment.astimezone(UTC)
+    same_day = moment.date() == today.astimezone(UTC).date()
+    return f"{moment:%H:%M} UTC" if same_day else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def window(start: datetime, end: datetime) -> str:
+    """From when to when, and how long: 14:02 to 14:09 as a range, then `UTC (7 min)`."""
+    opening = at(start, end).removesuffix(" UTC")
+    return f"{opening}\N{EN DASH}{at(end, end)} ({readable(end - start)})"
+
+
+def lasting(since: datetime, now: datetime) -> str:
+    """`since 14:02 UTC (7 min)`."""
+    return f"since {at(since, now)} ({readable(now - since)})"
+
+
+def sentences(*parts: str) -> str:
+    """What is not empty, each with a capital and a full stop."""
+    ended = (part if part.endswith((".", "!", "?", "…")) else f"{part}." for part in parts if part)
+    return " ".join(part[0].upper() + part[1:] for part in ended)

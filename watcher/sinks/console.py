@@ -1,0 +1,43 @@
+"""The sink that needs nothing: one block of lines per event on standard output."""
+
+import asyncio
+import sys
+from datetime import timedelta
+from typing import TextIO
+
+from watcher.core.message import visible
+from watcher.core.model import Json
+from watcher.errors import Outcome, SinkError
+from watcher.ports import Notification, Traits
+
+
+class Console:
+    """Prints each event; `stream` defaults to what standard output is at that moment."""
+
+    def __init__(self, name: str = "console", stream: TextIO | None = None) -> None:
+        self.traits = Traits(name, concurrency=1, max_age=timedelta(hours=72))
+        self._stream = stream
+
+    async def send(self, notification: Notification) -> Json | None:
+        """Write and flush. Raises SinkError when nobody reads any more."""
+        try:
+            await asyncio.to_thread(self._write, _block(notification))
+        except (OSError, ValueError):  # a broken pipe, or a closed file
+            raise SinkError("closed", Outcome.RETRY, detail="standard output is closed") from None
+        return None
+
+    async def close(self) -> None:
+        """The stream is not ours to close."""
+
+    def _write(self, text: str) -> None:
+        stream = self._stream or sys.stdout
+        encoding = stream.encoding or "utf-8"  # a terminal may know no more than ASCII
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+
+
+def _block(notification: Notification) -> str:
+    message = notification.message
+    lines = [visible(f"{message.symbol} {message.text}", 4000)]
+    lines += [f"    {visible(line)}" for line in message.lines]
+    return "".join(f"{line}\n" for line in lines)

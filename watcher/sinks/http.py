@@ -1,0 +1,298 @@
+"""The one sender of every sink: a fresh connection, one attempt, bounded in time and in bytes.
+
+Rules and measurements: delivery reference §1.7 and §2.5. Nothing here retries, follows a redirect or
+reuses a connection, so that what is known of an attempt is known exactly.
+"""
+
+import ipaddress
+import os
+import re
+import socket
+import ssl
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from msgspec import Struct
+from yarl import URL
+
+from watcher.config.rules import check_url
+from watcher.core.message import visible
+from watcher.core.retry import parse_retry_after
+from watcher.errors import Outcome, SinkError, WatcherError
+from watcher.ports import Clock
+
+Secret = Callable[[], str]
+"""Gives a secret's present value; asked for each attempt, so that rotation needs no restart."""
+
+BODY_CAP: Final = 65_536
+"""Bytes of an answer that are read."""
+_QUOTED: Final = 512
+"""Characters of an answer that are quoted."""
+_FORBIDDEN: Final = [
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "169.254.0.0/16",  # link-local: the metadata service of most clouds
+        "100.100.100.200/32",  # that of Alibaba Cloud
+        "168.63.129.16/32",  # that of Azure
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "::/128",
+        "fe80::/10",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+        "ff00::/8",
+    )
+]
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_URL: Final = re.compile(r"(https?://)(?:[^\s/@]*@)?([^\s/?#\"'<>]*)[^\s\"'<>]*", re.IGNORECASE)
+_EXPIRED: Final = 10
+"""X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL: renewing it takes no change here, so it is tried again."""
+_REASONS: Final = {401: "unauthorized", 403: "forbidden", 410: "gone", 429: "rate_limited"}
+_PARKING: Final = frozenset({401, 403, 404, 405, 407, 410})
+_BAD_PAYLOAD: Final = frozenset({400, 413, 415, 422})
+
+
+class Answer(Struct, frozen=True):
+    """What a server said; its body only as far as `BODY_CAP`."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Sender:
+    """Posts once. `total` and `connect` are seconds for a whole attempt and for its connection.
+
+    `allow_http` permits http:// to other hosts than loopback and `*.svc`; `ca_file` replaces the
+    system's certificate authorities and is read again when it changes.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        total: float = 15.0,
+        connect: float = 5.0,
+        ca_file: Path | None = None,
+        allow_http: bool = False,
+        resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
+    ) -> None:
+        self.clock = clock
+        self._timeout = aiohttp.ClientTimeout(total=total, connect=connect)
+        self._ca_file = ca_file
+        self._allow_http = allow_http
+        self._resolver = resolver
+        self._tls: tuple[int, ssl.SSLContext] | None = None
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Post `body`; any status is an answer. Raises SinkError, which says nothing of the URL."""
+        target = self._target(url)
+        attempt = _Attempt()
+        try:
+            return await self._exchange(target, body, headers, attempt)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _failure(error, attempt) from None  # its own text may name the whole URL
+
+    async def _exchange(
+        self, url: URL, body: bytes, headers: Mapping[str, str], attempt: "_Attempt"
+    ) -> Answer:
+        connector = aiohttp.TCPConnector(
+            force_close=True,
+            use_dns_cache=False,
+            resolver=self._resolver(),
+            socket_factory=attempt.socket,
+        )
+        async with (
+            aiohttp.ClientSession(
+                connector=connector,
+                timeout=self._timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,  # a bomb stays as small as it was sent
+                headers={"Accept-Encoding": "identity", "User-Agent": "deployment-watcher"},
+                trace_configs=[attempt.trace()],
+            ) as session,
+            session.post(
+                url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                proxy=_proxy(url),
+                ssl=self._context() if url.scheme == "https" else True,
+            ) as response,
+        ):
+            return Answer(response.status, response.headers, await _read(response.content))
+
+    def _target(self, text: str) -> URL:
+        try:
+            return URL(check_url(text, self._allow_http))
+        except ValueError as error:  # says what is wrong, not with what
+            raise SinkError("bad_url", Outcome.PARK, detail=str(error)) from None
+
+    def _context(self) -> ssl.SSLContext:
+        """Certificates are always verified; the context is kept until the CA file changes."""
+        try:
+            changed = 0 if self._ca_file is None else self._ca_file.stat().st_mtime_ns
+            if self._tls is None or self._tls[0] != changed:
+                self._tls = changed, ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:  # an SSLError is one too
+            raise SinkError("ca_unreadable", Outcome.PARK, detail=type(error).__name__) from None
+        return self._tls[1]
+
+
+class _Attempt:
+    """What is known of one exchange: whether a request went out, which address was refused."""
+
+    def __init__(self) -> None:
+        self.sent = False
+        self.refused = ""
+
+    def socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        """Every connection begins here, so a name cannot turn into another address later."""
+        family, kind, protocol, _, where = address
+        if is_forbidden(str(where[0])):
+            self.refused = str(where[0])
+            raise PermissionError
+        return socket.socket(family, kind, protocol)
+
+    def trace(self) -> aiohttp.TraceConfig:
+        """Notes that the request is on its way: from then on it may have arrived."""
+
+        async def sent(*_: object) -> None:
+            self.sent = True
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(sent)
+        return trace
+
+
+def check(answer: Answer, now: datetime, secrets: Iterable[str] = ()) -> None:
+    """Raise SinkError for any status but 2xx, classed as delivery reference §2.5 has it."""
+    status = answer.status
+    if 200 <= status < 300:
+        return
+    raise SinkError(
+        "redirect" if 300 <= status < 400 else _REASONS.get(status, f"http_{status}"),
+        _outcome(status),
+        detail=describe(answer, secrets),
+        retry_after=parse_retry_after(answer.headers.get("Retry-After"), now),
+        # A gateway that gave up says nothing of what the server behind it did.
+        ambiguous=status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT),
+    )
+
+
+def _outcome(status: int) -> Outcome:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Outcome.THROTTLED
+    if 300 <= status < 400:
+        return Outcome.RETRY_SLOWLY
+    if status in _PARKING:
+        return Outcome.PARK
+    return Outcome.BAD_PAYLOAD if status in _BAD_PAYLOAD else Outcome.RETRY
+
+
+def describe(answer: Answer, secrets: Iterable[str] = ()) -> str:
+    """`HTTP 503: upstream is down`, with at most 512 characters of the answer and no secret."""
+    said = answer.body.decode(errors="replace")
+    said = visible(redact(said, secrets), _QUOTED)
+    return f"HTTP {answer.status}: {said}" if said else f"HTTP {answer.status}"
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Hide every known secret, and of every URL all but scheme and host."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _URL.sub(r"\1\2/***", text)
+
+
+def read_secret(secret: Secret) -> str:
+    """Its present value; raises SinkError when it cannot be had or cannot be sent in a header."""
+    try:
+        value = secret().strip()
+    except (OSError, WatcherError) as error:  # both name the place, not the value
+        raise SinkError("secret_unreadable", Outcome.PARK, detail=str(error)) from None
+    if not value or not value.isascii() or not value.isprintable():
+        raise SinkError("secret_malformed", Outcome.PARK, detail="empty, or not one line of ASCII")
+    return value
+
+
+def is_forbidden(address: str) -> bool:
+    """Whether this is no place for a receiver: metadata services, link-local, multicast, 0/8.
+
+    Private ranges and loopback are fine, since receivers inside the cluster are normal.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        translated = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = translated or ip.ipv4_mapped or ip.sixtofour or ip
+    return any(ip in network for network in _FORBIDDEN)
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    body = bytearray()
+    while len(body) < BODY_CAP and (piece := await content.read(BODY_CAP - len(body))):
+        body += piece
+    return bytes(body)
+
+
+def _proxy(url: URL) -> URL | None:
+    """The environment's proxy, unless NO_PROXY has the host, its domain or its address range."""
+    host, proxies = url.host or "", urllib.request.getproxies_environment()
+    proxy = proxies.get(url.scheme)
+    bypassed = urllib.request.proxy_bypass_environment(host, proxies)  # type: ignore[attr-defined]
+    return None if not proxy or bypassed or _in_range(host, proxies.get("no", "")) else URL(proxy)
+
+
+def _in_range(host: str, no_proxy: str) -> bool:
+    entries = [entry.strip() for entry in no_proxy.split(",") if "/" in entry]
+    try:
+        ip = ipaddress.ip_address(host)
+        return any(ip in ipaddress.ip_network(entry, strict=False) for entry in entries)
+    except ValueError:
+        return False
+
+
+def _failure(error: Exception, attempt: _Attempt) -> SinkError:
+    """What an exception means; only what cannot hold the URL is quoted."""
+    if attempt.refused:
+        detail = f"{attempt.refused} is no address for a receiver"
+        return SinkError("forbidden_address", Outcome.PARK, detail=detail)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return _untrusted(error.certificate_error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        refused = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        outcome = Outcome.PARK if refused else Outcome.RETRY
+        return SinkError("proxy", outcome, detail=f"the proxy answered {error.status}")
+    if type(error) is aiohttp.ClientConnectorError and error.errno:
+        return SinkError("connect", Outcome.RETRY, detail=os.strerror(error.errno).lower())
+    for kind, reason, outcome, detail in _FAILURES:
+        if isinstance(error, kind):
+            return SinkError(reason, outcome, detail=detail, ambiguous=attempt.sent)
+    return SinkError("protocol", Outcome.RETRY, detail="no HTTP answer", ambiguous=attempt.sent)
+
+
+_FAILURES: Final[tuple[tuple[type[Exception], str, Outcome, str], ...]] = (
+    (aiohttp.ClientSSLError, "tls", Outcome.PARK, "no TLS connection"),
+    (aiohttp.ClientConnectorDNSError, "dns", Outcome.RETRY, "the host name does not resolve"),
+    (aiohttp.ClientProxyConnectionError, "proxy", Outcome.RETRY, "no connection to the proxy"),
+    (aiohttp.ConnectionTimeoutError, "connect_timeout", Outcome.RETRY, "no connection in time"),
+    (TimeoutError, "timeout", Outcome.RETRY, "no complete answer in time"),
+    (aiohttp.ClientConnectorError, "connect", Outcome.RETRY, "no connection"),
+    (aiohttp.ClientConnectionError, "reset", Outcome.RETRY, "connection lost"),
+    (aiohttp.ClientPayloadError, "reset", Outcome.RETRY, "connection lost"),
+    (aiohttp.InvalidURL, "bad_url", Outcome.PARK, "not a URL"),
+)
+
+
+def _untrusted(error: Exception) -> SinkError:
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return SinkError("tls_untrusted", Outcome.PARK, detail="certificate not accepted")
+    if error.verify_code == _EXPIRED:
+        return SinkError("tls_expired", Outcome.RETRY, detail="the certificate has expired")
+    return SinkError("tls_untrusted", Outcome.PARK, detail=error.verify_message)

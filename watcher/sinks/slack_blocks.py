@@ -1,0 +1,198 @@
+"""Slack's markup and limits, and nowhere else: a Message becomes `text` and `blocks`.
+
+Nothing that comes from outside is ever put where Slack looks for markup: blocks hold it as
+`plain_text` or rich_text elements, which are literal. The one mrkdwn text, the time in the reader's
+zone, is made of our own characters. Limits: https://docs.slack.dev/reference/block-kit/blocks and
+delivery reference §1.2; they count UTF-16 units, the strictest reading of "characters".
+"""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from msgspec.structs import replace
+from slack_sdk.models.blocks import (
+    Block,
+    ContextBlock,
+    HeaderBlock,
+    MarkdownTextObject,
+    PlainTextObject,
+    RichTextBlock,
+    RichTextElement,
+    RichTextElementParts,
+    RichTextListElement,
+    RichTextPreformattedElement,
+    RichTextQuoteElement,
+    RichTextSectionElement,
+    SectionBlock,
+)
+
+from watcher.core.compose import NAMES_SHOWN
+from watcher.core.message import Message, visible
+from watcher.core.model import Event, Json
+
+TEXT_LIMIT: Final = 4000
+"""chat.update refuses more."""
+HEADER_LIMIT: Final = 150
+CARD_LINES: Final = 4500
+LIST_LINES: Final = 8500
+"""Units that a list may have in a message with all the rest, or alone: 10,000 altogether."""
+_WHY_LIMIT: Final = 1200
+_LINE_LIMIT: Final = 300
+_FACTS: Final = 10
+_FACT_LIMIT: Final = 160
+_NOTES: Final = 4
+
+
+def render(message: Message, *, brief: bool = False) -> Json:
+    """One Slack message, checked by slack_sdk: a card, or in a thread no more than the news."""
+    blocks = _news(message) if brief else _card(message)
+    return {**plain(message), "blocks": [block.to_dict() for block in blocks]}
+
+
+def plain(message: Message) -> Json:
+    """Only the literal text: what phones and screen readers get, and a refused message becomes."""
+    return {
+        "text": escape(clip(visible(message.text, 40_000), TEXT_LIMIT)) or "…",
+        "mrkdwn": False,
+        "parse": "none",
+        "link_names": False,
+        "unfurl_links": False,
+        "unfurl_media": False,
+    }
+
+
+def metadata(event: Event, delivery_id: str) -> Json:
+    """How a message is found again by whoever may read the channel's history; no secrets."""
+    payload = {"delivery_id": delivery_id, "incident_id": event.incident, "seq": event.sequence}
+    return {"event_type": "deployment_watcher", "event_payload": payload}
+
+
+def summary(message: Message) -> Message:
+    """The first lines of a long list: its thread has them all."""
+    shown = pages(replace(message, lines=message.lines[:NAMES_SHOWN]))[0].lines
+    rest = len(message.lines) - len(shown)
+    more = (f"+{rest} more in the thread",) if rest else ()
+    return replace(message, lines=(*shown, *more))
+
+
+def pages(message: Message, room: int = CARD_LINES) -> Sequence[Message]:
+    """Spread a long list over several messages, so that every line of it can be read."""
+    groups: list[list[str]] = [[]]
+    for line in (clip(visible(line), _LINE_LIMIT) or "…" for line in message.lines):
+        room -= units(line)
+        if room < 0 and groups[-1]:
+            groups.append([])
+            room = LIST_LINES - units(line)
+        groups[-1].append(line)
+    return [_page(message, number, lines, len(groups)) for number, lines in enumerate(groups, 1)]
+
+
+def _page(message: Message, number: int, lines: Sequence[str], total: int) -> Message:
+    if number == 1:
+        return replace(message, lines=tuple(lines))
+    title = f"{message.title} ({number} of {total})"
+    names = ", ".join(line.partition(": ")[0] for line in lines)
+    said = f"{title}: {names}"
+    return replace(message, line=title, text=said, why="", lines=tuple(lines), broadcast=False)
+
+
+def escape(text: str) -> str:
+    """Make text inert where Slack parses it: these three are all its control characters."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def units(text: str) -> int:
+    """UTF-16 units, as escaping leaves them."""
+    return len(escape(text).encode("utf-16-le", "replace")) // 2
+
+
+def clip(text: str, limit: int) -> str:
+    """Cut to `limit` units and say how much is gone; a character and its marks stay together."""
+    if units(text) <= limit:
+        return text
+    keep = _prefix(text, limit - len("… (+9999999 more)"))
+    return f"{text[:keep].rstrip()}… (+{len(text) - keep} more)"
+
+
+def clip_middle(text: str, limit: int) -> str:
+    """Cut from the middle: both ends of a long name tell it from others."""
+    if units(text) <= limit:
+        return text
+    head = _prefix(text, (limit - 1) // 2)
+    tail = _prefix(text[::-1], (limit - 1) // 2)
+    return f"{text[:head]}…{text[len(text) - tail :]}"
+
+
+def _prefix(text: str, limit: int) -> int:
+    """How many characters fit into `limit` units."""
+    room = limit
+    for at, character in enumerate(text):
+        room -= units(character)
+        if room < 0:
+            while at > 0 and unicodedata.combining(text[at]):
+                at -= 1
+            return at
+    return len(text)
+
+
+def _card(message: Message) -> Iterator[Block]:
+    """The incident's own message: what it is, since when, the facts, why, what to run first."""
+    yield HeaderBlock(text=_literal(clip_middle(_headline(message), HEADER_LIMIT)))
+    if message.since is not None:
+        since = MarkdownTextObject(text=f"*Since* {_date(message.since)}", verbatim=True)
+        yield SectionBlock(text=since)
+    body: list[RichTextElement] = [_facts(message)] if message.facts else []
+    if why := clip(visible(message.why), _WHY_LIMIT):
+        body.append(RichTextQuoteElement(elements=[_text(why)]))
+    if command := clip(visible(message.command), _WHY_LIMIT):
+        body.append(RichTextPreformattedElement(elements=[_text(command)]))
+    if body := body + _list(message):
+        yield RichTextBlock(elements=body)
+    notes = [clip(visible(note), _LINE_LIMIT) for note in message.notes[:_NOTES]]
+    if elements := [_literal(note) for note in notes if note]:
+        yield ContextBlock(elements=elements)
+
+
+def _news(message: Message) -> Iterator[Block]:
+    """One entry of the thread, complete in itself since it may be broadcast to the channel."""
+    said = visible(f"{message.symbol} {message.line or message.text}")
+    body: list[RichTextElement] = [
+        RichTextSectionElement(elements=[_text(clip(said, _WHY_LIMIT) or "…")])
+    ]
+    if why := clip(visible(message.why), _WHY_LIMIT):
+        body.append(RichTextQuoteElement(elements=[_text(why)]))
+    yield RichTextBlock(elements=body + _list(message))
+
+
+def _headline(message: Message) -> str:
+    return visible(f"{message.symbol} {message.title}") or "…"
+
+
+def _literal(text: str) -> PlainTextObject:
+    return PlainTextObject(text=text, emoji=False)
+
+
+def _facts(message: Message) -> RichTextElement:
+    parts: list[RichTextElement] = []
+    for fact in message.facts[:_FACTS]:
+        label, value = clip(visible(fact.label), 40), clip_middle(visible(fact.value), _FACT_LIMIT)
+        parts += [_text(f"{label}: ", bold=True), _text(f"{value}\n")]
+    return RichTextSectionElement(elements=parts)
+
+
+def _list(message: Message) -> list[RichTextElement]:
+    rows = [RichTextSectionElement(elements=[_text(line)]) for line in message.lines]
+    return [RichTextListElement(style="bullet", elements=rows)] if rows else []
+
+
+def _text(text: str, bold: bool | None = None) -> RichTextElement:
+    style = RichTextElementParts.TextStyle(bold=True) if bold else None
+    return RichTextElementParts.Text(text=text, style=style)
+
+
+def _date(moment: datetime) -> str:
+    """A time that each reader sees in their own zone, with UTC where that is not understood."""
+    fallback = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"<!date^{int(moment.timestamp())}^{{date_short_pretty}} {{time}}|{fallback}>"

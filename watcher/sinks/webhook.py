@@ -1,0 +1,147 @@
+"""Signed webhooks: a CloudEvents 1.0 body with the headers of Standard Webhooks 1.0.
+
+The body is one JSON object in CloudEvents' structured mode, so that one signature covers all of it.
+Its schema is docs/webhook.schema.json. Specifications: https://cloudevents.io and
+https://www.standardwebhooks.com.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from watcher.core.message import visible
+from watcher.core.model import ENDS, Event, Json, Subject
+from watcher.errors import Outcome, SinkError
+from watcher.ports import Notification, Traits
+from watcher.sinks.http import Secret, Sender, check, read_secret
+
+BODY_LIMIT: Final = 65_536
+"""Bytes: what a CloudEvents intermediary must forward."""
+_MESSAGE_LIMIT: Final = 4000
+"""Characters of the cluster's own words: far under the limit however they are encoded."""
+_MEMBERS_LIMIT: Final = 500
+_TRIMMED: Final = 200
+_PREFIX: Final = "whsec_"
+
+
+class Webhook:
+    """Posts every event to one URL, signed with each of `secrets` (several while one is rotated)."""
+
+    def __init__(
+        self, name: str, sender: Sender, *, url: Secret, secrets: Sequence[Secret] = ()
+    ) -> None:
+        self.traits = Traits(name, concurrency=4, max_age=timedelta(hours=72))
+        self._sender = sender
+        self._url = url
+        self._secrets = secrets
+
+    async def send(self, notification: Notification) -> Json | None:
+        """Post once; any 2xx is success. After a 413 the plain form is the same, trimmed."""
+        url = read_secret(self._url)
+        secrets = [read_secret(secret) for secret in self._secrets]
+        now = self._sender.clock.wall()
+        limit = _TRIMMED if notification.plain else _MESSAGE_LIMIT
+        body = msgspec.json.encode(envelope(notification, limit))
+        headers = {
+            "Content-Type": "application/cloudevents+json; charset=utf-8",
+            **signed(notification.delivery_id, now, body, secrets),
+        }
+        check(await self._sender.post(url, body, headers), now, [url, *secrets])
+        return None
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def envelope(notification: Notification, limit: int = _MESSAGE_LIMIT) -> Json:
+    """The CloudEvents object, with texts of at most `limit` characters."""
+    event = notification.event
+    return {
+        "specversion": "1.0",
+        "id": event.id,
+        "type": f"dev.deployment-watcher.{event.type}.v1",
+        "source": f"/clusters/{event.subject.cluster}",
+        **_subject(event.subject),
+        "time": _time(event.at),
+        "sequence": f"{event.sequence:010d}",
+        "partitionkey": event.incident,
+        "datacontenttype": "application/json",
+        "data": _data(notification, limit),
+    }
+
+
+def signed(delivery: str, now: datetime, body: bytes, secrets: Sequence[str]) -> Mapping[str, str]:
+    """Standard Webhooks headers: `id.timestamp.body` under every secret, in one list."""
+    timestamp = str(int(now.timestamp()))
+    headers = {"webhook-id": delivery, "webhook-timestamp": timestamp}
+    if secrets:
+        content = b".".join((delivery.encode(), timestamp.encode(), body))
+        macs = [hmac.digest(_key(secret), content, hashlib.sha256) for secret in secrets]
+        headers["webhook-signature"] = " ".join(f"v1,{base64.b64encode(m).decode()}" for m in macs)
+    return headers
+
+
+def _key(secret: str) -> bytes:
+    """`whsec_` stands before base64, with or without padding; anything else is the key itself."""
+    if not secret.startswith(_PREFIX):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix(_PREFIX) + "==", validate=False)
+    except binascii.Error:
+        raise SinkError("secret_malformed", Outcome.PARK, detail="whsec_ without base64") from None
+
+
+def _subject(subject: Subject) -> Json:
+    if subject.is_cluster:
+        return {}
+    return {"subject": f"namespaces/{subject.namespace}/deployments/{subject.name}"}
+
+
+def _data(notification: Notification, limit: int) -> Json:
+    """All that a receiver may want to decide on without asking anybody."""
+    event, message = notification.event, notification.message
+    ended = event.edge in ENDS
+    texts = {"message": event.message, "summary": message.text}
+    data: Json = {
+        "incident": event.incident,
+        "delivery": notification.delivery_id,
+        "event": event.edge.value,
+        "cluster": event.subject.cluster,
+        "namespace": event.subject.namespace or None,
+        "name": event.subject.name or None,
+        "uid": event.subject.uid or None,
+        "reason": event.reason,
+        "severity": event.severity.value,
+        "title": visible(message.title, 500),
+        **{key: visible(text, limit) for key, text in texts.items()},
+        "truncated": any(len(text) > limit for text in texts.values()),
+        "since": _time(event.since),
+        "opened_at": _time(event.opened_at),
+        "flapping": event.flapping,
+        "worsened": event.worsened,
+        "resolution": event.resolution and event.resolution.value,
+        "duration_seconds": max(0.0, (event.at - event.since).total_seconds()) if ended else None,
+        "blind_seconds": event.blind_for,
+        "facts": _facts(event),
+        "members": list(event.members[:_MEMBERS_LIMIT]) or None,
+        "command": message.command or None,
+    }
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def _facts(event: Event) -> Json | None:
+    facts = event.facts
+    if facts is None:
+        return None
+    return {name: getattr(facts, name) for name in facts.__struct_fields__ if getattr(facts, name) is not None}  # fmt: skip
+
+
+def _time(moment: datetime) -> str:
+    """RFC 3339 in UTC."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
