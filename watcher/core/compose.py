@@ -52,7 +52,9 @@ def compose(
     """
     restates = part in (Part.POST, Part.EDIT)
     told = latest if restates else event
-    if event.digest:
+    if not told.subject.cluster:
+        message = _own(told, now)
+    elif event.digest:
         message = _digest(told, members, () if restates else (*covers, event))
     elif told.edge in ENDS:
         message = _sight_again(told, members) if told.subject.is_cluster else _over(told, covers)
@@ -210,6 +212,23 @@ def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Me
     )
 
 
+def _own(event: Event, now: datetime) -> Message:
+    """The watcher speaks of itself: a sink that fails or works again, the store, a test."""
+    state, message = words.own_state(event), visible(event.message)
+    what = f"sink {_name(event)}" if event.subject.name else "store"
+    since = "" if event.edge in ENDS or state == "Test" else f" {words.lasting(event.since, now)}"
+    title = f"{state}: the watcher's {what}"
+    return Message(
+        state=state,
+        symbol=words.SYMBOLS.get(state, "⚠️"),
+        title=title,
+        text=words.sentences(f"{title}{since}", message),
+        why=message,
+        line=_line(event, title),
+        since=event.since,
+    )
+
+
 def _urgency(member: Event) -> tuple[bool, bool, str]:
     return member.edge in ENDS, not words.nothing_serves(member), str(member.subject)
 
@@ -246,7 +265,7 @@ def _names(members: Sequence[Event]) -> str:
 
 
 def _name(event: Event) -> str:
-    return visible(str(event.subject), 400)
+    return visible(str(event.subject).lstrip("/"), 400)
 
 
 def _cluster(event: Event) -> str:

@@ -288,6 +288,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
         """The event type of the wire formats: `deployment.degraded`, `cluster.unreachable`, …"""
         if self.digest:
             return "digest"
+        if not self.subject.cluster:
+            return self.reason  # the watcher on itself: `sink.failing`, `store.failing`, `test`
         if not self.subject.is_cluster:
             return f"deployment.{self.edge}"
         if self.edge is Edge.RECOVERED:

@@ -40,6 +40,8 @@ SYMBOLS: Final = {
     "Unauthorized": "🔑",
     "View stale": "⌛",
     "Throttled": "🐢",
+    "Failing": "⚠️",
+    "Test": "🔔",
 }
 
 
@@ -68,6 +70,11 @@ def reason(event: Event) -> str:
     words = REASONS.get(event.reason) or visible(event.reason, 60).replace("_", " ") or "unknown"
     total = event.reason != "none_available" and not event.subject.is_cluster
     return f"{words} and nothing serves" if total and nothing_serves(event) else words
+
+
+def own_state(event: Event) -> str:
+    """The same of the watcher itself: `Failing` of `sink.failing`, `Test`."""
+    return visible(event.reason.rpartition(".")[2], 40).capitalize()
 
 
 def ending(event: Event) -> str:

@@ -131,9 +131,13 @@ class Sender:
 
     def _target(self, text: str) -> URL:
         try:
-            return URL(check_url(text, self._allow_http))
+            check_url(text, self._allow_http)
         except ValueError as error:  # says what is wrong, not with what
             raise SinkError("bad_url", Outcome.PARK, detail=str(error)) from None
+        try:
+            return URL(text)
+        except ValueError:
+            raise SinkError("bad_url", Outcome.PARK, detail="is not a URL") from None
 
     def _context(self) -> ssl.SSLContext:
         """Certificates are always verified; the context is kept until the CA file changes."""

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import msgspec
+from msgspec.structs import asdict
 
 from watcher.core.message import visible
 from watcher.core.model import ENDS, Event, Json, Subject
@@ -25,7 +26,6 @@ BODY_LIMIT: Final = 65_536
 """Bytes: what a CloudEvents intermediary must forward."""
 _MESSAGE_LIMIT: Final = 4000
 """Characters of the cluster's own words: far under the limit however they are encoded."""
-_MEMBERS_LIMIT: Final = 500
 _TRIMMED: Final = 200
 _PREFIX: Final = "whsec_"
 
@@ -66,7 +66,7 @@ def envelope(notification: Notification, limit: int = _MESSAGE_LIMIT) -> Json:
         "specversion": "1.0",
         "id": event.id,
         "type": f"dev.deployment-watcher.{event.type}.v1",
-        "source": f"/clusters/{event.subject.cluster}",
+        "source": f"/clusters/{event.subject.cluster}" if event.subject.cluster else "/watcher",
         **_subject(event.subject),
         "time": _time(event.at),
         "sequence": f"{event.sequence:010d}",
@@ -100,6 +100,8 @@ def _key(secret: str) -> bytes:
 def _subject(subject: Subject) -> Json:
     if subject.is_cluster:
         return {}
+    if not subject.cluster:
+        return {"subject": f"sinks/{subject.name}"}
     return {"subject": f"namespaces/{subject.namespace}/deployments/{subject.name}"}
 
 
@@ -129,7 +131,6 @@ def _data(notification: Notification, limit: int) -> Json:
         "duration_seconds": max(0.0, (event.at - event.since).total_seconds()) if ended else None,
         "blind_seconds": event.blind_for,
         "facts": _facts(event),
-        "members": list(event.members[:_MEMBERS_LIMIT]) or None,
         "command": message.command or None,
     }
     return {key: value for key, value in data.items() if value is not None}
@@ -139,7 +140,7 @@ def _facts(event: Event) -> Json | None:
     facts = event.facts
     if facts is None:
         return None
-    return {name: getattr(facts, name) for name in facts.__struct_fields__ if getattr(facts, name) is not None}  # fmt: skip
+    return {name: value for name, value in asdict(facts).items() if value is not None}
 
 
 def _time(moment: datetime) -> str:
