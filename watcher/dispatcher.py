@@ -1,0 +1,354 @@
+"""Per sink: claim due deliveries, send them, settle them; in order, and never faster than it bears."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from watcher.core.compose import compose
+from watcher.core.model import EPOCH, DeliveryState, Event, Json, Outcome, Part
+from watcher.core.retry import Failure, SinkState, settle_failure
+from watcher.errors import SinkError, StoreError
+from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
+
+BURST: Final = 5
+_ATTEMPT_TIMEOUT: Final = 30.0
+"""Seconds for one attempt, its second form included; a sink's own timeouts are shorter."""
+_LEASE: Final = timedelta(minutes=2)
+"""Longer than any attempt lasts."""
+_LATE_AFTER: Final = timedelta(seconds=60)
+_NEVER_HOT: Final = timedelta(seconds=1)
+_FOLLOWERS: Final = frozenset({Part.EDIT, Part.REPLY})
+# What odd data could trip in rendering: that one message is given up, and the queue goes on.
+_BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+class Reporter(Protocol):
+    """What becomes of deliveries, told once it is committed."""
+
+    def sent(self, claim: Claim, at: datetime, took: timedelta) -> None:
+        """The sink has it."""
+        ...
+
+    def superseded(self, claim: Claim, event: Event) -> None:
+        """What was sent told this event too, whose own deliveries will not be sent."""
+        ...
+
+    def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
+        """It failed and will be tried again."""
+        ...
+
+    def parked(self, claim: Claim, error: SinkError, until: datetime) -> None:
+        """The sink needs a human; its queue is kept."""
+        ...
+
+    def resumed(self, sink: str) -> None:
+        """A parked sink works again."""
+        ...
+
+    def abandoned(self, claim: Claim, error: SinkError) -> None:
+        """The sink will never take this one."""
+        ...
+
+    def expired(self, claim: Claim) -> None:
+        """It is older than is of use to anybody."""
+        ...
+
+    def store_failed(self, sink: str, error: StoreError) -> None:
+        """The store did not answer the dispatcher, which goes on trying."""
+        ...
+
+
+class Dispatcher:
+    """Empties the queue of one sink, one delivery of an incident at a time."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        store: Store,
+        clock: Clock,
+        reporter: Reporter,
+        *,
+        grace: timedelta = timedelta(seconds=10),
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.name: Final = sink.traits.name
+        self.state = SinkState()
+        self._sink = sink
+        self._store = store
+        self._clock = clock
+        self._reporter = reporter
+        self._grace = grace
+        self._jitter = jitter
+        self._pace = _Pace(sink.traits.rate)
+        self._in_flight: dict[str, asyncio.Task[None]] = {}
+        self._woken = asyncio.Event()
+        self._store_failures = 0
+        self._store_retry_at: datetime | None = None
+        self._started_at = clock.now()
+        self._trouble: tuple[datetime, str] = (self._started_at, "the watcher was not running")
+
+    def wake(self) -> None:
+        """Look at the queue now: something was committed to it."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Dispatch until cancelled; then what is in flight has its grace, the rest stays queued."""
+        await self.start()
+        try:
+            while True:
+                until = await self.step(self._clock.now())
+                await self._clock.wait(self._woken, until)
+        finally:
+            await self._drain()
+
+    async def start(self) -> None:
+        """Take over from the process before: what it had in flight may have arrived."""
+        failures = 0
+        while True:
+            now = self._clock.now()
+            try:
+                self.state = (await self._store.sink_state(self.name)).restarted(now)
+                await self._store.reclaim(self.name, now)
+                return
+            except StoreError as error:
+                self._reporter.store_failed(self.name, error)
+                await self._clock.sleep(_store_wait(failures))
+                failures += 1
+
+    async def step(self, now: datetime) -> datetime | None:
+        """Start sending all that may be sent now.
+
+        Returns when to step again; None if nothing is to be done before `wake`, which the end of
+        each attempt calls too.
+        """
+        self._woken.clear()
+        for task in self._in_flight.values():
+            if task.done():
+                task.result()  # only what should never be raised is still here
+        if (held := self._held_until(now)) is not None:
+            return held
+        places = 1 if self.state.probing else self._sink.traits.concurrency
+        places -= len(self._in_flight)
+        if places <= 0:
+            return None
+        room = min(places, self._pace.room(now))
+        if not room:
+            return self._pace.ready_at
+        try:
+            return await self._take(now, room)
+        except StoreError as error:
+            self._reporter.store_failed(self.name, error)
+            self._store_retry_at = now + timedelta(seconds=_store_wait(self._store_failures))
+            self._store_failures += 1
+            return self._store_retry_at
+
+    def _held_until(self, now: datetime) -> datetime | None:
+        if self._store_retry_at and self._store_retry_at > now:
+            return self._store_retry_at
+        return self.state.held_until(now)
+
+    async def _take(self, now: datetime, room: int) -> datetime | None:
+        claims = await self._store.claim(
+            self.name, now, room, _LEASE, tuple(self._in_flight), self.state.edits_from
+        )
+        for claim in claims:
+            if not self._expired(claim, now):
+                self._pace.take(now)
+            task = asyncio.create_task(self._deliver(claim))
+            task.add_done_callback(lambda _: self.wake())
+            self._in_flight[claim.delivery.incident] = task
+        due = now if len(claims) == room else await self._store.next_due(self.name)
+        self._store_failures = 0
+        if due is None or due > now or claims:
+            return due
+        return now + _NEVER_HOT  # of use only if another process has touched the queue
+
+    async def _deliver(self, claim: Claim) -> None:
+        began = self._clock.now()
+        if self._expired(claim, began):
+            await self._settle(
+                Settlement(claim.delivery.id, DeliveryState.EXPIRED, began, reason="expired")
+            )
+            self._reporter.expired(claim)
+        else:
+            try:
+                receipt = await self._send(claim)
+            except SinkError as error:
+                await self._failed(claim, error)
+            else:
+                await self._delivered(claim, receipt, began)
+        del self._in_flight[claim.delivery.incident]
+
+    def _expired(self, claim: Claim, now: datetime) -> bool:
+        return now - claim.recorded_at > self._sink.traits.max_age
+
+    async def _send(self, claim: Claim) -> Json | None:
+        """One attempt; returns the receipt that later parts refer to."""
+        try:
+            async with asyncio.timeout(_ATTEMPT_TIMEOUT):
+                return await self._send_as_taken(claim)
+        except TimeoutError as error:
+            raise SinkError("timeout", Outcome.RETRY, ambiguous=True) from error
+        except _BUGS as error:
+            detail = f"cannot be rendered: {type(error).__name__}"
+            raise SinkError("bug", Outcome.BAD_PAYLOAD, detail=detail) from error
+
+    async def _send_as_taken(self, claim: Claim) -> Json | None:
+        """Anew where the message to follow is gone, and once in plain text, under the same id."""
+        part, plain = claim.delivery.part, False
+        if part in _FOLLOWERS and claim.thread is None:
+            part = Part.POST
+        while True:
+            try:
+                receipt = await self._sink.send(self._notification(claim, part, plain))
+            except SinkError as error:
+                if error.outcome is Outcome.REPOST and part in _FOLLOWERS:
+                    part = Part.POST
+                elif error.outcome is Outcome.BAD_PAYLOAD and not plain:
+                    plain = True
+                else:
+                    raise
+            else:
+                return None if part in _FOLLOWERS else receipt
+
+    def _notification(self, claim: Claim, part: Part, plain: bool) -> Notification:
+        late, reason = self._lateness(claim)
+        wall = self._clock.wall()
+        message = compose(
+            claim.event,
+            latest=claim.latest,
+            part=part,
+            covers=claim.covers,
+            members=claim.members,
+            now=wall,
+            late=late,
+            late_reason=reason,
+        )
+        return Notification(
+            delivery_id=claim.delivery.id,
+            part=part,
+            message=message,
+            event=claim.event,
+            thread=None if part is Part.POST else claim.thread,
+            plain=plain,
+            attempted_at=wall,
+        )
+
+    def _lateness(self, claim: Claim) -> tuple[timedelta | None, str]:
+        """How late it is, if it is, and why: its own trouble, or what its sink was in meanwhile."""
+        since = claim.waiting_since or claim.recorded_at
+        troubled_at, trouble = self._trouble
+        reason = claim.last_error or (trouble if since <= troubled_at else "")
+        late = self._clock.now() - since
+        return (late if late > _LATE_AFTER else None), reason
+
+    async def _delivered(self, claim: Claim, receipt: Json | None, began: datetime) -> None:
+        now, parked = self._clock.now(), self.state.parked_reason
+        changed = self._become(self.state.answered())
+        await self._settle(
+            Settlement(
+                claim.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt, sink=changed
+            )
+        )
+        self._reporter.sent(claim, now, now - began)
+        for event in claim.covers:
+            if event.id != claim.event.id:
+                self._reporter.superseded(claim, event)
+        if parked:
+            self._reporter.resumed(self.name)
+
+    async def _failed(self, claim: Claim, error: SinkError) -> None:
+        now = self._clock.now()
+        failure = Failure(
+            outcome=error.outcome,
+            part=claim.delivery.part,
+            attempts=claim.attempts,
+            age=now - claim.recorded_at,
+            reason=error.reason,
+            retry_after=error.retry_after,
+        )
+        verdict, state = settle_failure(
+            failure, self.state, self._sink.traits.max_age, now, self._jitter()
+        )
+        if verdict.due:
+            self._trouble = (now, error.reason)
+        await self._settle(
+            Settlement(
+                claim.delivery.id,
+                verdict.state,
+                now,
+                due=verdict.due,
+                reason=error.reason,
+                detail=error.detail,
+                counted=verdict.counted,
+                ambiguous=error.ambiguous,
+                sink=self._become(state),
+            )
+        )
+        match verdict.state:
+            case DeliveryState.DEAD:
+                self._reporter.abandoned(claim, error)
+            case DeliveryState.EXPIRED:
+                self._reporter.expired(claim)
+            case DeliveryState.PARKED:
+                self._reporter.parked(claim, error, verdict.due or now)
+            case _:
+                self._reporter.deferred(claim, error, verdict.due or now)
+
+    def _become(self, state: SinkState) -> SinkState | None:
+        """Take on the sink's new state; returns it if it is worth writing down."""
+        changed = state != self.state
+        self.state = state
+        return state if changed else None
+
+    async def _settle(self, settlement: Settlement) -> None:
+        """The incident waits until its end is written, or the next delivery could overtake it."""
+        failures = 0
+        while True:
+            try:
+                return await self._store.settle(settlement)
+            except StoreError as error:
+                self._reporter.store_failed(self.name, error)
+                await self._clock.sleep(_store_wait(failures))
+                failures += 1
+
+    async def _drain(self) -> None:
+        tasks = tuple(self._in_flight.values())
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._grace.total_seconds())
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _store_wait(failures: int) -> float:
+    """Seconds: 1, 2, 4 … 30."""
+    return min(2.0 ** min(failures, 5), 30.0)
+
+
+class _Pace:
+    """At most `rate` a second after a burst; exact, as it adds up times rather than fractions."""
+
+    def __init__(self, rate: float) -> None:
+        self._interval = timedelta(seconds=1 / rate) if rate else timedelta(0)
+        self._free_at = EPOCH
+
+    def room(self, now: datetime) -> int:
+        """How many may go now."""
+        if not self._interval:
+            return BURST
+        behind = max(self._free_at - now, timedelta(0))
+        return max((BURST * self._interval - behind) // self._interval, 0)
+
+    def take(self, now: datetime) -> None:
+        """One goes."""
+        self._free_at = max(self._free_at, now) + self._interval
+
+    @property
+    def ready_at(self) -> datetime:
+        """When there is room for one, if there is none now."""
+        return self._free_at - (BURST - 1) * self._interval

@@ -1,0 +1,1 @@
+"""The record: one schema and one implementation, whatever database keeps it."""
