@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from watcher.core.compose import compose
-from watcher.core.model import EPOCH, DeliveryState, Event, Json, Outcome, Part
+from watcher.core.model import EPOCH, Delivery, DeliveryState, Json, Outcome, Part
 from watcher.core.retry import Failure, SinkState, settle_failure
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
@@ -31,8 +31,8 @@ class Reporter(Protocol):
         """The sink has it."""
         ...
 
-    def superseded(self, claim: Claim, event: Event) -> None:
-        """What was sent told this event too, whose own deliveries will not be sent."""
+    def superseded(self, claim: Claim, delivery: Delivery) -> None:
+        """It need not be sent, since what was claimed tells the same or newer."""
         ...
 
     def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
@@ -154,6 +154,8 @@ class Dispatcher:
             self.name, now, room, _LEASE, tuple(self._in_flight), self.state.edits_from
         )
         for claim in claims:
+            for delivery in claim.superseded:
+                self._reporter.superseded(claim, delivery)
             if not self._expired(claim, now):
                 self._pace.take(now)
             task = asyncio.create_task(self._deliver(claim))
@@ -253,9 +255,6 @@ class Dispatcher:
             )
         )
         self._reporter.sent(claim, now, now - began)
-        for event in claim.covers:
-            if event.id != claim.event.id:
-                self._reporter.superseded(claim, event)
         if parked:
             self._reporter.resumed(self.name)
 

@@ -161,6 +161,8 @@ class Claim(Struct, frozen=True):
     """Of a digest: the newest event of each incident in it."""
     waiting_since: datetime | None = None
     """When the oldest of what it tells was recorded: it is late from then on."""
+    superseded: tuple[Delivery, ...] = ()
+    """Deliveries that this very claim has replaced, and nobody will send."""
 
 
 class Settlement(Struct, frozen=True):

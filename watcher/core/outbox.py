@@ -25,8 +25,8 @@ class Choice(Struct, frozen=True):
 
     send: Delivery
     """One of the rows, or a new `post` that takes the place of an unsent one."""
-    supersede: tuple[str, ...] = ()
-    """Ids of the rows that need not be sent, since `send` tells what they would have told."""
+    supersede: tuple[Delivery, ...] = ()
+    """The rows that need not be sent, since `send` tells what they would have told."""
 
 
 class Wait(Struct, frozen=True):
@@ -40,7 +40,7 @@ class _Lane(Struct, frozen=True):
 
     due: datetime
     send: Delivery
-    supersede: tuple[str, ...] = ()
+    supersede: tuple[Delivery, ...] = ()
 
 
 def choose(rows: Sequence[Row], now: datetime, edits_from: datetime | None = None) -> Choice | Wait:
@@ -86,7 +86,7 @@ def _current(post: Row, rows: Sequence[Row]) -> _Lane:
     replacement = Delivery(
         newest.sink, newest.event, newest.incident, newest.sequence, Part.POST, due
     )
-    return _Lane(due, replacement, tuple(row.delivery.id for row in (post, *followers)))
+    return _Lane(due, replacement, tuple(row.delivery for row in (post, *followers)))
 
 
 def _separate(posts: Sequence[Row]) -> _Lane:
@@ -120,4 +120,4 @@ def _newest(lane: Sequence[Row]) -> _Lane:
     """The last one for all, as soon as any is due; but news do not shorten a backoff."""
     tried = [row.delivery.due for row in lane if row.tried]
     due = max(tried, default=min(row.delivery.due for row in lane))
-    return _Lane(due, lane[-1].delivery, tuple(row.delivery.id for row in lane[:-1]))
+    return _Lane(due, lane[-1].delivery, tuple(row.delivery for row in lane[:-1]))

@@ -217,7 +217,8 @@ def _claim(db: Connection, request: Request, waiting: Sequence[_Open], choice: C
     if chosen is None:
         chosen = _replace(db, waiting, choice.send)
     if choice.supersede:
-        superseded = {"ids": choice.supersede, "by": choice.send.id, "now": request.now}
+        ids = [delivery.id for delivery in choice.supersede]
+        superseded = {"ids": ids, "by": choice.send.id, "now": request.now}
         db.execute(_INHERIT, superseded)
         db.execute(_SUPERSEDE, superseded)
     _mark_in_flight(db, request, chosen)
@@ -237,6 +238,7 @@ def _claim(db: Connection, request: Request, waiting: Sequence[_Open], choice: C
         covers=_in_order(event for event, _ in covered),
         members=_members(db, chosen.event),
         waiting_since=min(recorded_at for _, recorded_at in covered),
+        superseded=choice.supersede,
     )
 
 
