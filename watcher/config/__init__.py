@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from watcher.config import rules
-from watcher.config.secrets import SecretRef, mask
+from watcher.config.secrets import SecretRef, Written, mask
 from watcher.core.durations import PATTERN, format_duration, parse_duration
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 
@@ -47,11 +47,16 @@ Count = Annotated[int, Field(ge=1, le=1000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Line = Annotated[str, AfterValidator(rules.check_line)]
-HeaderName = Annotated[str, AfterValidator(rules.check_header)]
+
+
+def _storable(url: str) -> str:
+    rules.check_store_url(url)
+    return url
 
 
 def _sendable(url: str, info: ValidationInfo) -> str:
-    return rules.check_url(url, bool(info.data.get("allow_http")))
+    rules.check_url(url, bool(info.data.get("allow_http")))
+    return url
 
 
 def _kind(value: object) -> str:
@@ -60,11 +65,10 @@ def _kind(value: object) -> str:
 
 _EITHER = Discriminator(_kind)
 _Reference = Annotated[SecretRef, Tag("reference")]
-_StoreUrl = Annotated[str, AfterValidator(rules.check_store_url), Tag("text")]
-_Url = Annotated[str, AfterValidator(_sendable), Tag("text")]
+_StoreUrl = Annotated[Written, AfterValidator(_storable), Tag("text")]
+_Url = Annotated[Written, AfterValidator(_sendable), Tag("text")]
 StoreUrlOrReference = Annotated[_StoreUrl | _Reference, _EITHER]
 UrlOrReference = Annotated[_Url | _Reference, _EITHER]
-LineOrReference = Annotated[Annotated[Line, Tag("text")] | _Reference, _EITHER]
 
 
 class _Settings(BaseModel):
@@ -119,7 +123,7 @@ class HealthSettings(_Settings):
 class StoreSettings(_Settings):
     """Where the record is kept, and how long what is over stays in it."""
 
-    url: StoreUrlOrReference = Field(default="sqlite:///watcher.db", repr=False)
+    url: StoreUrlOrReference = Field(default=Written("sqlite:///watcher.db"), repr=False)
     retain: Annotated[Duration, Field(ge=timedelta(hours=1))] = timedelta(days=90)
 
 
@@ -151,7 +155,6 @@ class WebhookSettings(_HttpSink):
     type: Literal["webhook"]
     url: UrlOrReference = Field(repr=False)
     secrets: tuple[SecretRef, ...] = ()
-    headers: dict[HeaderName, LineOrReference] = Field(default={}, repr=False)
 
 
 class ConsoleSettings(_Settings):
@@ -209,8 +212,6 @@ class Config(_Settings):
         for section in (shown["store"], *shown["sinks"]):
             if isinstance(section.get("url"), str):
                 section["url"] = mask(section["url"])
-            for name, value in section.get("headers", {}).items():
-                section["headers"][name] = value if isinstance(value, dict) else "***"
         return shown
 
 

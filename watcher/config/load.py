@@ -113,8 +113,6 @@ def _secrets(value: object, place: Place = ()) -> Iterator[tuple[Place, SecretRe
             yield place, value
         case BaseModel():
             items = value
-        case dict():
-            items = value.items()
         case tuple():
             items = enumerate(value)
         case _:
@@ -268,7 +266,7 @@ def _place(details: ErrorDetails) -> Place:
     place = details["loc"]
     if place[:1] == ("sinks",):
         place = (*place[:2], *place[3:])
-    return tuple(step for step in place if step not in ("text", "reference", "[key]"))
+    return tuple(step for step in place if step not in ("text", "reference"))
 
 
 def _say(details: ErrorDetails) -> str:

@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from watcher.errors import ConfigError
 
@@ -45,16 +46,28 @@ class SecretRef(BaseModel):
         return value.strip()
 
 
-def reader(value: str | SecretRef) -> Callable[[], str]:
-    """Return what gives the present value, of a secret or of a text that is written out."""
-    if isinstance(value, SecretRef):
-        return value.read
-    hide(value)
-    return lambda: value
+class Written(str):
+    """A value that is written out where it might as well have been named; it is read the same way."""
+
+    __slots__ = ()
+
+    def read(self) -> str:
+        """Return it."""
+        hide(self)
+        return str(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """A string, for pydantic."""
+        return no_info_after_validator_function(cls, handler(str))
 
 
 def hide(secret: str) -> None:
-    """Let `redact` know a value; of a URL also what is telling in it."""
+    """Let `redact` know a value; of a URL also what is telling in it. A path to a file is not."""
+    if secret.startswith("sqlite:"):
+        return
     parts = [secret]
     if "://" in secret:
         url = urlsplit(secret)
