@@ -129,7 +129,9 @@ def _over(event: Event, covers: Sequence[Event]) -> Message:
         text=words.sentences(lead, after, f"The reason was: {_why(event)}"),
         facts=(*_facts(event), Fact("Lasted", window)),
         why=f"The reason was: {_why(event)}",
-        line=_line(event, f"{state}{how}: {where} in {_cluster(event)}", after),
+        line=_line(
+            event, f"{state}{how}: {where} in {_cluster(event)}", after[:1].lower() + after[1:]
+        ),
         since=event.since,
     )
 
@@ -215,9 +217,10 @@ def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Me
 def _own(event: Event, now: datetime) -> Message:
     """The watcher speaks of itself: a sink that fails or works again, the store, a test."""
     state, message = words.own_state(event), visible(event.message)
-    what = f"sink {_name(event)}" if event.subject.name else "store"
-    since = "" if event.edge in ENDS or state == "Test" else f" {words.lasting(event.since, now)}"
-    title = f"{state}: the watcher's {what}"
+    test = event.reason == "test"
+    what = f"the watcher's {f'sink {_name(event)}' if event.subject.name else 'store'}"
+    title = f"{state}: {'this is how a message arrives' if test else what}"
+    since = "" if event.edge in ENDS or test else f" {words.lasting(event.since, now)}"
     return Message(
         state=state,
         symbol=words.SYMBOLS.get(state, "⚠️"),
@@ -280,7 +283,7 @@ def _why(event: Event) -> str:
 
 def _now_available(event: Event) -> str:
     facts = event.facts
-    return f"now {facts.available} of {facts.desired} replicas available" if facts else ""
+    return f"Now {facts.available} of {facts.desired} replicas available" if facts else ""
 
 
 def _line(event: Event, what: str, detail: str = "") -> str:

@@ -112,6 +112,6 @@ def lasting(since: datetime, now: datetime) -> str:
 
 
 def sentences(*parts: str) -> str:
-    """What is not empty, each with a capital and a full stop."""
+    """What is not empty, each ended by a full stop."""
     ended = (part if part.endswith((".", "!", "?", "…")) else f"{part}." for part in parts if part)
-    return " ".join(part[0].upper() + part[1:] for part in ended)
+    return " ".join(ended)

@@ -1,0 +1,334 @@
+"""What a person reads is complete, current and true."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.events import ALL, BEGAN, STALLED, event, outage
+from watcher.core.compose import compose, short_id
+from watcher.core.message import Message, visible
+from watcher.core.model import Edge, Event, Facts, Part, Resolution, Severity, Subject
+from watcher.core.words import readable
+
+END = {Edge.RECOVERED, Edge.CLOSED}
+
+
+def say(told: Event, part: Part = Part.EVENT, seconds: float = 5, **kwargs: Any) -> Message:  # noqa: ANN401
+    kwargs.setdefault("latest", told)
+    return compose(told, part=part, now=told.at + timedelta(seconds=seconds), **kwargs)
+
+
+DOWN = event(Edge.DEGRADED)
+WORSE = event(Edge.UPDATED, 5, 2, worsened=True)
+UP = event(Edge.RECOVERED, 12, 3)
+SCALED = event(Edge.CLOSED, 15, 3, resolution=Resolution.SCALED_TO_ZERO)
+FAILING = event(
+    Edge.DEGRADED, subject=Subject("", name="oncall"), reason="sink.failing", message="invalid_auth"
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "part", "text"),
+    [
+        pytest.param(
+            DOWN,
+            Part.POST,
+            "Unavailable: Deployment shop/checkout in prod-eu since 14:02 UTC (35 s): nothing serves,"
+            " 0 of 3 replicas available, 2 needed."
+            " Start with: kubectl -n shop describe deploy/checkout",
+            id="nothing serves",
+        ),
+        pytest.param(
+            event(Edge.DEGRADED, **STALLED),
+            Part.POST,
+            "Degraded: Deployment shop/checkout in prod-eu since 14:02 UTC (35 s): the rollout has"
+            " stalled, 2 of 3 replicas available, the old version still serves with at least 2."
+            ' ProgressDeadlineExceeded: ReplicaSet "checkout-7d9f" has timed out progressing.'
+            " Start with: kubectl -n shop rollout status deploy/checkout --watch=false",
+            id="rollout stalled",
+        ),
+        pytest.param(
+            WORSE,
+            Part.REPLY,
+            "Unavailable, worse than before: Deployment shop/checkout in prod-eu since 14:02 UTC"
+            " (5 min): nothing serves, 0 of 3 replicas available, 2 needed."
+            " Start with: kubectl -n shop describe deploy/checkout",
+            id="worse",
+        ),
+        pytest.param(
+            UP,
+            Part.REPLY,
+            "Recovered: Deployment shop/checkout in prod-eu was unavailable 14:02\N{EN DASH}14:14 UTC (12 min)."
+            " Now 3 of 3 replicas available."
+            " The reason was: nothing serves: 0 of 3 replicas available, 2 needed.",
+            id="recovered",
+        ),
+        pytest.param(
+            SCALED,
+            Part.REPLY,
+            "Closed: Deployment shop/checkout in prod-eu was scaled to zero. It was unavailable"
+            " 14:02\N{EN DASH}14:17 UTC (15 min) and had not recovered."
+            " The reason was: nothing serves: 0 of 3 replicas available, 2 needed.",
+            id="closed",
+        ),
+        pytest.param(
+            event(Edge.FLAPPING, 10, flapping=True),
+            Part.POST,
+            "Flapping: Deployment shop/checkout in prod-eu since 14:02 UTC (10 min): nothing serves,"
+            " 0 of 3 replicas available, 2 needed."
+            " It keeps failing and recovering; no further message until it settles."
+            " Start with: kubectl -n shop describe deploy/checkout",
+            id="flapping",
+        ),
+        pytest.param(
+            outage(Edge.DEGRADED),
+            Part.POST,
+            "Unreachable: cluster prod-eu since 14:02 UTC (1 min): the API server does not answer:"
+            " connection refused."
+            " Until it is back nothing is known of its Deployments: silence is not health."
+            " Start with: kubectl get --raw='/readyz?verbose'",
+            id="unreachable",
+        ),
+        pytest.param(
+            outage(Edge.RECOVERED, 9, blind_for=480.0),
+            Part.REPLY,
+            "Restored: cluster prod-eu is in sight again, the watcher was blind 14:03\N{EN DASH}14:11 UTC (8 min)."
+            " The reason was: the API server does not answer: connection refused.",
+            id="restored",
+        ),
+        pytest.param(
+            FAILING,
+            Part.POST,
+            "Failing: the watcher's sink oncall since 14:02 UTC (35 s). invalid_auth.",
+            id="a sink fails",
+        ),
+    ],
+)
+def test_text_tells_the_whole_story(told: Event, part: Part, text: str) -> None:
+    """The text alone says what, where, since when, why, and what to run first."""
+    assert say(told, part).text == text
+
+
+@pytest.mark.parametrize(
+    ("told", "title"),
+    [
+        pytest.param(DOWN, "Unavailable: shop/checkout", id="unavailable"),
+        pytest.param(event(Edge.DEGRADED, **STALLED), "Degraded: shop/checkout", id="degraded"),
+        pytest.param(UP, "Recovered after 12 min: shop/checkout", id="recovered"),
+        pytest.param(SCALED, "Closed (scaled to zero): shop/checkout", id="closed"),
+        pytest.param(outage(Edge.DEGRADED, reason="view_stale"), "View stale: cluster prod-eu", id="stale"),
+        pytest.param(outage(Edge.RECOVERED, 9), "Restored after 9 min: cluster prod-eu", id="restored"),
+    ],
+)  # fmt: skip
+def test_the_state_comes_first(told: Event, title: str) -> None:
+    """A phone shows forty characters of a title: the state and the name."""
+    assert say(told, Part.POST).title == title
+
+
+@pytest.mark.parametrize(
+    "told", [DOWN, WORSE, UP, SCALED, outage(Edge.DEGRADED)], ids=lambda e: e.type
+)
+def test_a_lock_screen_is_enough(told: Event) -> None:
+    """The first 150 characters name state, object and cluster, and how long it has been so."""
+    start = say(told, Part.POST, seconds=7500).text[:150]
+    assert start.startswith(say(told, Part.POST).state)
+    assert str(told.subject) in start
+    assert "prod-eu" in start
+    assert "14:02" in start
+    assert told.edge in END or "2 h" in start
+
+
+def test_a_post_restates_what_is_current() -> None:
+    """Whoever opens the channel late reads how things are now, not how they began."""
+    assert say(DOWN, Part.POST, latest=UP).state == "Recovered"
+    assert say(DOWN, Part.REPLY, latest=UP).state == "Unavailable"
+
+
+def test_an_outage_nobody_was_told_of_is_one_story_in_the_past_tense() -> None:
+    """An opening and its end that could not be sent become one message that says so."""
+    opening = event(Edge.DEGRADED, **STALLED)
+    end = event(Edge.RECOVERED, 7, 2, **(STALLED | {"facts": ALL}))
+    message = say(end, Part.POST, covers=(opening, end), late_reason="connection refused")
+    assert "was degraded 14:02\N{EN DASH}14:09 UTC (7 min)" in message.text
+    assert "Sent late, nobody was told while it lasted: connection refused." in message.text
+    assert "Start with" not in message.text
+
+
+def test_the_worst_of_an_outage_is_what_it_was() -> None:
+    """An outage that had been total before it got better was an unavailability."""
+    end = event(Edge.RECOVERED, 7, 3, **(STALLED | {"facts": ALL}))
+    assert "was unavailable" in say(end, Part.POST, covers=(DOWN, end)).text
+    assert "was degraded" in say(end, Part.POST, covers=(end,)).text
+
+
+def test_old_news_says_that_it_is_old() -> None:
+    """A delayed message says by how much and why, in the text and in the small print."""
+    message = say(DOWN, Part.POST, late=timedelta(minutes=11), late_reason="connection refused")
+    assert "Delayed 11 min: connection refused." in message.text
+    assert "Delayed 11 min: connection refused" in message.notes
+
+
+@pytest.mark.parametrize(
+    ("told", "part", "broadcast"),
+    [
+        pytest.param(WORSE, Part.REPLY, True, id="worsened"),
+        pytest.param(event(Edge.UPDATED, 5, 2), Part.REPLY, False, id="changed"),
+        pytest.param(UP, Part.REPLY, True, id="recovered"),
+        pytest.param(SCALED, Part.REPLY, True, id="closed"),
+        pytest.param(UP, Part.EDIT, False, id="an edit"),
+    ],
+)
+def test_the_channel_sees_what_matters(told: Event, part: Part, broadcast: bool) -> None:
+    """A reply that tells of worse or of the end is shown in the channel: edits notify nobody."""
+    assert say(told, part).broadcast is broadcast
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "old"),
+    [
+        pytest.param(Facts(3, 2, 1, 2, 2, 2), "Degraded", "still serves with at least 2 pods", id="old serves"),
+        pytest.param(Facts(3, 2, 3, 0, 0), "Unavailable", "does not serve", id="nothing serves"),
+        pytest.param(Facts(3, 2, 3, 1, 0), "Degraded", None, id="ready but not yet available"),
+    ],
+)  # fmt: skip
+def test_it_says_whether_the_old_version_serves(facts: Facts, state: str, old: str | None) -> None:
+    """In a stalled rollout the question is whether users are served meanwhile."""
+    message = say(event(Edge.DEGRADED, **(STALLED | {"facts": facts})), Part.POST)
+    assert message.state == state
+    assert {f.label: f.value for f in message.facts}.get("Old version") == old
+
+
+def test_a_severity_that_was_set_by_hand_does_not_bend_the_facts() -> None:
+    """An annotation makes an incident critical; it is called Unavailable only if nothing serves."""
+    told = event(Edge.DEGRADED, **(STALLED | {"severity": Severity.CRITICAL}))
+    assert say(told, Part.POST).state == "Degraded"
+
+
+@pytest.mark.parametrize(
+    ("reason", "command"),
+    [
+        ("below_minimum", "kubectl -n shop describe deploy/checkout"),
+        ("no_progress", "kubectl -n shop rollout status deploy/checkout --watch=false"),
+        ("pods_not_created", "kubectl -n shop get events --field-selector reason=FailedCreate"),
+        ("a_reason_of_later", "kubectl -n shop describe deploy/checkout"),
+    ],
+)
+def test_the_first_command_fits_the_reason(reason: str, command: str) -> None:
+    """What to run first can be pasted as it stands."""
+    message = say(event(Edge.DEGRADED, reason=reason), Part.POST)
+    assert message.command == command
+    assert message.text.endswith(command)
+
+
+def test_a_name_cannot_break_out_of_the_command() -> None:
+    """Whatever a name holds, the shell takes it as a name."""
+    told = event(Edge.DEGRADED, subject=Subject("c", "shop", "x; rm -rf ~"))
+    assert say(told, Part.POST).command == "kubectl -n shop describe deploy/'x; rm -rf ~'"
+
+
+def members(count: int, **ended: Edge) -> list[Event]:
+    """Incidents m0, m1, … of which some have ended: `m3=Edge.CLOSED`."""
+    rows = []
+    for number in range(count):
+        edge = ended.get(f"m{number}", Edge.DEGRADED)
+        subject = Subject("prod-eu", "shop" if number % 3 else "pay", f"svc-{number}")
+        how = Resolution.DELETED if edge is Edge.CLOSED else None
+        rows.append(event(edge, 4, incident=f"m{number}", subject=subject, resolution=how))
+    return rows
+
+
+def digest(edge: Edge, *names: str, sequence: int = 1) -> Event:
+    subject = Subject("prod-eu", "", "oncall", "digest/oncall/x")
+    return event(edge, 5, sequence, subject=subject, digest=True, reason="storm", facts=None,
+                 message="", members=names)  # fmt: skip
+
+
+def test_a_storm_is_one_message_with_its_counts() -> None:
+    """Sixty outages are one title, the first names, and how many more there are."""
+    rows = members(60, m0=Edge.RECOVERED, m1=Edge.RECOVERED, m2=Edge.CLOSED)
+    message = say(digest(Edge.DEGRADED), Part.POST, members=rows)
+    assert message.title == (
+        "60 Deployments degraded in prod-eu: 57 still degraded, 2 recovered, 1 closed"
+    )
+    assert message.symbol == "🔴"
+    assert "pay/svc-12, " in message.text
+    assert " and 45 more." in message.text
+    assert {f.label: f.value for f in message.facts}["By namespace"] == "shop 40, pay 20"
+    assert len(message.lines) == 60
+
+
+def test_the_thread_of_a_storm_names_what_is_new() -> None:
+    """A reply lists those that joined or ended, each with what became of it, and nobody else."""
+    rows = members(4, m1=Edge.RECOVERED, m2=Edge.CLOSED)
+    news = digest(Edge.UPDATED, "m1", "m2", sequence=3)
+    earlier = digest(Edge.UPDATED, "m0", sequence=2)
+    message = say(news, Part.REPLY, covers=(earlier, news), members=rows)
+    assert message.lines == (
+        "pay/svc-0: Unavailable since 14:02 UTC, 0 of 3 replicas available, 2 needed",
+        "shop/svc-1: Recovered after 4 min",
+        "shop/svc-2: Closed after 4 min, was deleted",
+    )
+
+
+def test_a_storm_that_is_over_says_how_it_ended() -> None:
+    """Every end of a storm is accounted for."""
+    rows = members(3, m0=Edge.RECOVERED, m1=Edge.RECOVERED, m2=Edge.CLOSED)
+    message = say(digest(Edge.RECOVERED, "m2", sequence=4), Part.EDIT, members=rows)
+    assert message.state == "Recovered"
+    assert message.title == "3 Deployments were degraded in prod-eu: 2 recovered, 1 closed"
+
+
+def test_sight_restored_names_what_changed_meanwhile() -> None:
+    """After a blind time one message says how long it was and what is different now."""
+    rows = members(2, m0=Edge.RECOVERED)
+    message = say(outage(Edge.RECOVERED, 9, blind_for=480.0), Part.REPLY, members=rows)
+    assert "Meanwhile: pay/svc-0, shop/svc-1." in message.text
+    assert message.lines[0] == "pay/svc-0: Recovered after 4 min"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min"), (720, "12 min"), (3600, "1 h"),
+        (7500, "2 h 5 min"), (86400, "1 d"), (86400 * 3 + 4 * 3600, "3 d 4 h"),
+    ],
+)  # fmt: skip
+def test_durations_are_readable(seconds: float, text: str) -> None:
+    """A duration has at most two units."""
+    assert readable(timedelta(seconds=seconds)) == text
+
+
+def test_another_day_is_named() -> None:
+    """A time of yesterday carries its date."""
+    assert "since 2026-11-22 14:02 UTC (1 d 2 h)" in say(DOWN, Part.POST, seconds=26 * 3600).text
+
+
+@pytest.mark.parametrize(
+    ("hostile", "seen"),
+    [
+        pytest.param("two\nlines\r\n\u2028more", "two lines more", id="lines"),
+        pytest.param("\x1b[31mred\x1b[0m\x00\x07", "red", id="terminal controls"),
+        pytest.param(
+            "safe\u202egnp.exe\u2066\u200b\ufeff", "safegnp.exe", id="bidi and zero width"
+        ),
+        pytest.param("half \ud83d emoji 😀", "half � emoji 😀", id="lone surrogate"),
+        pytest.param("x" * 30, "x" * 20 + "… (+10 characters)", id="too long"),
+    ],
+)
+def test_only_what_can_be_seen_is_told(hostile: str, seen: str) -> None:
+    """Text from the cluster is one line without anything that acts on its reader's screen."""
+    assert visible(hostile, 20) == seen
+
+
+def test_a_megabyte_of_condition_message_stays_small() -> None:
+    """The size of what the cluster says does not decide the size of what we say."""
+    message = say(event(Edge.DEGRADED, message="\x07x" * 500_000), Part.POST)
+    assert len(message.text) < 5000
+    assert "characters)" in message.text
+
+
+def test_neighbouring_incidents_have_different_short_ids() -> None:
+    """Incidents that open in the same second can be told apart by eye."""
+    ids = {short_id(event(Edge.DEGRADED, incident=f"{BEGAN}-{n:08d}").incident) for n in range(9)}
+    assert len(ids) == 9
