@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, ValidationError
 
 from watcher.cluster import wire
+from watcher.core.health import IN_FLIGHT
 from watcher.core.model import Condition, DeploymentSnapshot
 from watcher.errors import Protocol
 from watcher.ports import Applied, Deleted
@@ -180,35 +181,33 @@ def _snapshot(seen: wire.Object, cluster: str, malformed: str) -> DeploymentSnap
     deadline = spec.progress_deadline_seconds
     revision, annotations = _annotations(metadata.annotations)
     available, progressing, failure = _conditions(status.conditions)
-    return DeploymentSnapshot(
-        cluster=cluster,
-        namespace=namespace,
-        name=name,
-        uid=metadata.uid or f"{namespace}/{name}",
-        resource_version=metadata.resource_version or "",
-        generation=metadata.generation,
-        observed_generation=status.observed_generation or 0,
-        created_at=_time(metadata.creation_timestamp),
-        revision=revision,
-        annotations=annotations,
-        deleting=metadata.deletion_timestamp is not None,
-        paused=spec.paused is True,
-        recreate=recreate,
-        desired=desired,
-        max_unavailable=_max_unavailable(
-            limits.max_unavailable, limits.max_surge, 0 if recreate else desired
-        ),
-        min_ready_seconds=spec.min_ready_seconds or 0,
-        progress_deadline=_DEADLINES.get(deadline, deadline),
-        has_status=status != _NO_STATUS,
-        replicas=status.replicas or 0,
-        updated=status.updated_replicas or 0,
-        ready=status.ready_replicas or 0,
-        available=status.available_replicas or 0,
-        available_condition=available,
-        progressing_condition=progressing,
-        replica_failure_condition=failure,
-        malformed=malformed or _identity_fault(seen),
+    return DeploymentSnapshot(  # in the order of its fields: by name is half as fast
+        cluster,
+        namespace,
+        name,
+        metadata.uid or f"{namespace}/{name}",
+        metadata.resource_version or "",
+        metadata.generation,
+        status.observed_generation or 0,
+        _time(metadata.creation_timestamp),
+        revision,
+        annotations,
+        metadata.deletion_timestamp is not None,
+        spec.paused is True,
+        recreate,
+        desired,
+        _max_unavailable(limits.max_unavailable, limits.max_surge, 0 if recreate else desired),
+        spec.min_ready_seconds or 0,
+        _DEADLINES.get(deadline, deadline),
+        status != _NO_STATUS,
+        status.replicas or 0,
+        status.updated_replicas or 0,
+        status.ready_replicas or 0,
+        status.available_replicas or 0,
+        available,
+        progressing,
+        failure,
+        malformed or _identity_fault(seen),
     )
 
 
@@ -259,16 +258,28 @@ def _conditions(found: list[wire.Condition] | None) -> list[Condition | None]:
     for seen in found or ():
         place = _PLACES.get(seen.type)
         if place is not None and kept[place] is None:
-            status = seen.status or ""
-            telling = seen.message and _TELLING[place] == status
-            kept[place] = Condition(
-                sys.intern(status),
-                sys.intern((seen.reason or "")[:_LONGEST_REASON]),
-                (seen.message or "").partition("\n")[0][:_LONGEST_MESSAGE] if telling else "",
-                _time(seen.last_transition_time),
-                _time(seen.last_update_time),
-            )
+            kept[place] = _condition(seen, place)
     return kept
+
+
+def _condition(seen: wire.Condition, place: int) -> Condition:
+    """Keep words and times only where somebody will ask for them: most share a few values."""
+    if seen.status == _TELLING[place]:
+        return Condition(
+            sys.intern(seen.status),
+            sys.intern((seen.reason or "")[:_LONGEST_REASON]),
+            (seen.message or "").partition("\n")[0][:_LONGEST_MESSAGE],
+            _time(seen.last_transition_time),
+        )
+    plain = _plain_condition(seen.status or "", (seen.reason or "")[:_LONGEST_REASON])
+    if plain.reason not in IN_FLIGHT:
+        return plain
+    return Condition(plain.status, plain.reason, "", None, _time(seen.last_update_time))
+
+
+@lru_cache(maxsize=256)
+def _plain_condition(status: str, reason: str) -> Condition:
+    return Condition(status, reason)
 
 
 def _time(value: datetime | None) -> datetime | None:

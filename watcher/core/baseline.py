@@ -1,6 +1,7 @@
 """What a subject promised and served before: the memory that makes scaling differ from an outage."""
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -48,7 +49,7 @@ def settle(
     if verdict.health in SETTLED:
         if _same_promise(baseline, s):
             return baseline
-        return Baseline(True, s.desired, s.floor, s.serving)
+        return _settled(s.desired, s.floor, s.serving)
     if s.malformed or s.deleting:
         return baseline
     if verdict.health is Health.PROGRESSING and baseline.progressed_at is None:
@@ -98,6 +99,11 @@ def must_be_saved(saved: Baseline | None, baseline: Baseline, left_settled: bool
     if left_settled or saved is None:
         return True
     return _durable(saved) != _durable(baseline)
+
+
+@lru_cache(maxsize=1024)  # settled Deployments share the same few
+def _settled(desired: int, floor: int, serving: int) -> Baseline:
+    return Baseline(True, desired, floor, serving)
 
 
 def _durable(b: Baseline) -> tuple[object, ...]:

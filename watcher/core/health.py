@@ -120,7 +120,7 @@ def assess(
             "short_within_budget",
             "some pods are down, within what the strategy allows",
         )
-    return Assessment(Health.HEALTHY, "", counts(s.available, s.desired, floor))
+    return _healthy(s.available, s.desired, floor)
 
 
 def ever_available(s: DeploymentSnapshot, baseline: Baseline) -> bool:
@@ -185,12 +185,16 @@ def old_serving(s: DeploymentSnapshot) -> int:
     return max(0, s.serving - s.updated) if s.replicas > s.updated else 0
 
 
-@lru_cache(maxsize=1024)  # shared strings: ten thousand healthy Deployments have the same few
 def counts(available: int, desired: int, floor: int) -> str:
     """`1 of 3 replicas available, 2 needed`."""
     replicas = "replica" if desired == 1 else "replicas"
     needed = f", {floor} needed" if available < floor else ""
     return f"{available} of {desired} {replicas} available{needed}"
+
+
+@lru_cache(maxsize=1024)  # ten thousand healthy Deployments share the same few verdicts
+def _healthy(available: int, desired: int, floor: int) -> Assessment:
+    return Assessment(Health.HEALTHY, "", counts(available, desired, floor))
 
 
 def _words(condition: Condition) -> str:
