@@ -1,0 +1,130 @@
+"""One API server as the program sees it: all scopes watched, and a heartbeat beside them."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from watcher.cluster.auth import Auth
+from watcher.cluster.decode import decode_page
+from watcher.cluster.inbox import Inbox
+from watcher.cluster.transport import Ask, Timings, Transport
+from watcher.cluster.watch import ScopeWatch
+from watcher.errors import ClusterError, Protocol, Unreachable
+from watcher.ports import Broken, Clock, Probe, WatchEvent
+
+_LOG: Final = structlog.stdlib.get_logger(__name__)
+_RESTART_AFTER: Final = 1.0
+
+
+class _Version(Struct, rename="camel"):
+    git_version: str = ""
+
+
+class KubeCluster:
+    """Implements the `Cluster` port over the Kubernetes API."""
+
+    def __init__(
+        self,
+        name: str,
+        auth: Auth,
+        clock: Clock,
+        *,
+        scopes: Sequence[str] = ("",),
+        label_selector: str = "",
+        timings: Timings | None = None,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        """`scopes` are namespaces, or one empty string for all of them."""
+        self.name = name
+        self.scopes: Sequence[str] = tuple(dict.fromkeys(scopes)) or ("",)
+        self._clock = clock
+        self._auth = auth
+        self._timings = timings or Timings()
+        self._inbox = Inbox()
+        self._transport = Transport(auth, clock, self._timings)
+        self._heartbeat = Transport(auth, clock, self._timings)
+        self._version = ""
+        self._version_until: datetime | None = None
+        self.watches = {
+            scope: ScopeWatch(
+                scope,
+                name,
+                label_selector,
+                self._transport,
+                self._inbox,
+                clock,
+                self._timings,
+                uniform,
+            )
+            for scope in self.scopes
+        }
+        """By scope: their counters, and `nudge`."""
+
+    async def run(self) -> None:
+        """List and watch every scope until cancelled; raises nothing else."""
+        async with asyncio.TaskGroup() as group:
+            for watch in self.watches.values():
+                group.create_task(self._keep(watch))
+
+    async def events(self) -> Sequence[WatchEvent]:
+        """Wait for news and take all there is, the latest of each Deployment, in order."""
+        return await self._inbox.take()
+
+    def last_byte_at(self, scope: str) -> datetime | None:
+        """When the scope's stream last delivered anything; None while it is closed."""
+        return self.watches[scope].last_byte_at
+
+    async def probe(self) -> Probe:
+        """Ask for one Deployment on a connection of its own: proof of life and of our rights."""
+        ask, params = Ask("list", self.scopes[0]), {"limit": "1"}
+        try:
+            await self._auth.current()  # a slow exec plugin is no slow API server
+            began = self._clock.now()
+            async with asyncio.timeout(self._timings.probe):
+                decode_page(await self._heartbeat.read(ask, params), self.name)
+            latency = (self._clock.now() - began).total_seconds()
+            await self._ask_version(ask)
+        except TimeoutError:
+            why = ask.failed(f"no answer in {self._timings.probe:g} s")
+            return Probe(Unreachable(why), self._version)
+        except ClusterError as error:
+            return Probe(error, self._version)
+        return Probe(None, self._version, latency)
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self._transport.close()
+        await self._heartbeat.close()
+
+    async def _ask_version(self, ask: Ask) -> None:
+        """Learn the server's version now and then; it may be denied to us."""
+        now = self._clock.now()
+        if self._version_until is not None and now < self._version_until:
+            return
+        self._version_until = now + timedelta(seconds=self._timings.version)
+        try:
+            async with asyncio.timeout(self._timings.probe):
+                body = await self._heartbeat.read(ask, {}, path="/version")
+            self._version = msgspec.json.decode(body, type=_Version).git_version
+        except (ClusterError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
+            return
+
+    async def _keep(self, watch: ScopeWatch) -> None:
+        """Start the watch again, and say so, if it ends: it never should (W21)."""
+        while True:
+            task = asyncio.create_task(watch.run())
+            try:
+                await asyncio.wait([task])
+            finally:
+                task.cancel()
+            error = task.exception()
+            _LOG.error("watch.task_ended", scope=watch.scope, exc_info=error)
+            broken = Protocol(f"the watch ended unexpectedly: {type(error).__name__}")
+            self._inbox.put([Broken(watch.scope, broken)])
+            await self._clock.sleep(_RESTART_AFTER)

@@ -1,0 +1,59 @@
+"""What waits between the readers of all scopes and the one consumer: the latest of each object."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from watcher.ports import Applied, Deleted, Listed, WatchEvent
+
+
+class Inbox:
+    """Events in order; a newer one of an object takes the place of an older one.
+
+    It cannot outgrow the number of objects, whatever the number of events; the deleted ones that
+    nobody takes are bounded by `limit`, at which the readers wait.
+    """
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._waiting: dict[object, WatchEvent] = {}
+        self._news = asyncio.Event()
+        self._taken = asyncio.Event()
+
+    def put(self, events: Iterable[WatchEvent]) -> None:
+        """Add events, the newest last."""
+        waiting = self._waiting
+        for event in events:
+            if type(event) is Applied:
+                key: object = event.snapshot.uid
+            else:
+                key = self._key(event)
+            waiting.pop(key, None)
+            waiting[key] = event
+        self._news.set()
+
+    async def take(self) -> Sequence[WatchEvent]:
+        """Wait for events and take them all."""
+        await self._news.wait()
+        self._news.clear()
+        self._taken.set()
+        taken, self._waiting = self._waiting, {}
+        return tuple(taken.values())
+
+    async def room(self) -> None:
+        """Wait until the consumer has taken what is here, if that is too much."""
+        while len(self._waiting) >= self._limit:
+            self._taken.clear()
+            await self._taken.wait()
+
+    def _key(self, event: WatchEvent) -> object:
+        """Under what an event is kept; a list takes out what it supersedes."""
+        if isinstance(event, Deleted):
+            self._waiting.pop(event.snapshot.uid, None)
+            return (Deleted, event.snapshot.uid)
+        if isinstance(event, Listed):
+            superseded = (Applied, Deleted, Listed)
+            for key, old in list(self._waiting.items()):
+                if old.scope == event.scope and isinstance(old, superseded):
+                    del self._waiting[key]
+            return (Listed, event.scope)
+        return ("stream", event.scope)
