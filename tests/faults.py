@@ -79,6 +79,10 @@ class FaultServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Refuse connections from now on."""
         self._server.close()
         for writer in list(self._open):
             writer.transport.abort()

@@ -15,6 +15,7 @@ from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -209,10 +210,19 @@ def describe(answer: Answer, secrets: Iterable[str] = ()) -> str:
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Hide every known secret, and of every URL all but scheme and host."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+    """Hide every known secret, of a secret URL its parts too, and of any URL all but the host."""
+    known = {part for secret in secrets for part in (secret, *_telling_parts(secret))}
+    for secret in sorted(known - {""}, key=len, reverse=True):
         text = text.replace(secret, "***")
     return _URL.sub(r"\1\2/***", text)
+
+
+def _telling_parts(secret: str) -> list[str]:
+    if "://" not in secret:
+        return []
+    url = urlsplit(secret)
+    parts = (url.path, url.query, url.username or "", url.password or "")
+    return [part for part in parts if len(part) > 3]  # hiding "/" would only make nonsense
 
 
 def read_secret(secret: Secret) -> str:
