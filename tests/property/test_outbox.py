@@ -1,0 +1,267 @@
+"""Whatever the interleaving of news, attempts, failures and crashes, everybody is told in the end."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from tests.deliveries import LEASE, NOW, delivery, event
+from watcher.core.model import Delivery, DeliveryState, Edge, Event, Part
+from watcher.core.outbox import Choice, Row, choose
+from watcher.ports import Record, Settlement
+from watcher.stores.database import open_store
+from watcher.stores.sql import SqlStore
+from watcher.testing.clock import ManualClock
+
+PARTS = {
+    "machine": {Edge.DEGRADED: [Part.EVENT], Edge.UPDATED: [Part.EVENT]},
+    "threads": {Edge.DEGRADED: [Part.POST], Edge.UPDATED: [Part.EDIT, Part.REPLY]},
+    "separate": {Edge.DEGRADED: [Part.POST], Edge.UPDATED: [Part.POST]},
+    "digest": {Edge.DEGRADED: [Part.POST, Part.REPLY], Edge.UPDATED: [Part.EDIT, Part.REPLY]},
+}
+"""Of each kind of sink: what an opening is told with, and anything later."""
+
+OPEN = {DeliveryState.PENDING, DeliveryState.INFLIGHT}
+Step = str | tuple[str, bool] | tuple[str, int] | tuple[str, int, bool]
+Rows = dict[str, tuple[DeliveryState, str, datetime]]
+"""By id: the state, what it was superseded by, and when it is due."""
+
+_steps = st.one_of(
+    st.sampled_from(["record", "record", "claim", "delivered", "replay"]),
+    st.tuples(st.just("retry"), st.integers(1, 30), st.booleans()),
+    st.tuples(st.just("crash"), st.booleans()),
+    st.tuples(st.just("pass"), st.integers(1, 20)),
+)
+_stories = st.tuples(
+    st.sampled_from(sorted(PARTS)), st.integers(1, 5), st.lists(_steps, max_size=30)
+)
+
+
+class Outbox(Protocol):
+    """What a story is told to: the pure choice over a list, or a store."""
+
+    async def record(self, events: list[Event], deliveries: list[Delivery]) -> None: ...
+    async def claim(self, now: datetime) -> Delivery | None: ...
+    async def settle(self, sent: Delivery, due: datetime | None, ambiguous: bool) -> None: ...
+    async def crash(self, now: datetime) -> None: ...
+    def rows(self) -> Rows: ...
+
+
+class PureOutbox:
+    """One incident's outbox as a dictionary, so that nothing but `choose` is under test."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+        self._by: dict[str, str] = {}
+
+    async def record(self, events: list[Event], deliveries: list[Delivery]) -> None:
+        edges = {one.id: one for one in events}
+        for one in deliveries:
+            told = edges[one.event]
+            self._rows.setdefault(one.id, Row(one, told.edge, told.digest))
+
+    async def claim(self, now: datetime) -> Delivery | None:
+        open_rows = [row for row in self._rows.values() if row.delivery.state == "pending"]
+        if not open_rows or any(row.delivery.state == "inflight" for row in self._rows.values()):
+            return None
+        choice = choose(open_rows, now)
+        if not isinstance(choice, Choice):
+            return None
+        sibling = next(row for row in open_rows if row.delivery.event == choice.send.event)
+        self._rows.setdefault(choice.send.id, Row(choice.send, sibling.edge, sibling.digest))
+        for one in choice.supersede:
+            self._change(one.id, state=DeliveryState.SUPERSEDED)
+            self._by[one.id] = one.id
+            self._by = {k: choice.send.id if by == one.id else by for k, by in self._by.items()}
+        self._change(choice.send.id, state=DeliveryState.INFLIGHT)
+        self._rows[choice.send.id] = replace(self._rows[choice.send.id], tried=True)
+        return choice.send
+
+    async def settle(self, sent: Delivery, due: datetime | None, ambiguous: bool) -> None:
+        if due is None:
+            self._change(sent.id, state=DeliveryState.DELIVERED)
+        else:
+            self._change(sent.id, state=DeliveryState.PENDING, due=due)
+            if ambiguous:
+                self._rows[sent.id] = replace(self._rows[sent.id], ambiguous=True)
+
+    async def crash(self, now: datetime) -> None:
+        for row in tuple(self._rows.values()):
+            if row.delivery.state is DeliveryState.INFLIGHT:
+                await self.settle(row.delivery, now, ambiguous=True)
+
+    def _change(self, key: str, **changes: object) -> None:
+        row = self._rows[key]
+        self._rows[key] = replace(row, delivery=replace(row.delivery, **changes))
+
+    def rows(self) -> Rows:
+        return {
+            key: (row.delivery.state, self._by.get(key, ""), row.delivery.due)
+            for key, row in self._rows.items()
+        }
+
+
+class SqlOutbox:
+    """The same over a real store."""
+
+    def __init__(self, store: SqlStore, path: Path, sink: str) -> None:
+        self._store, self._path, self._sink = store, path, sink
+
+    async def record(self, events: list[Event], deliveries: list[Delivery]) -> None:
+        record = Record(events=tuple(events), deliveries=tuple(deliveries))
+        await self._store.record(record, NOW)
+
+    async def claim(self, now: datetime) -> Delivery | None:
+        claims = await self._store.claim(self._sink, now, 4, LEASE)
+        due = await self._store.next_due(self._sink)
+        assert claims or due is None or due > now, "nothing polls hot"
+        return claims[0].delivery if claims else None
+
+    async def settle(self, sent: Delivery, due: datetime | None, ambiguous: bool) -> None:
+        state = DeliveryState.PENDING if due else DeliveryState.DELIVERED
+        await self._store.settle(Settlement(sent.id, state, NOW, due=due, ambiguous=ambiguous))
+
+    async def crash(self, now: datetime) -> None:
+        await self._store.reclaim(self._sink, now)
+
+    def rows(self) -> Rows:
+        query = "SELECT id, state, superseded_by, due_at FROM deliveries WHERE sink = ?"
+        with closing(sqlite3.connect(self._path)) as database:
+            return {
+                key: (DeliveryState(state), by or "", datetime.fromisoformat(f"{due}+00:00"))
+                for key, state, by, due in database.execute(query, [self._sink])
+            }
+
+
+class Story:
+    """One incident, told to one sink through an outbox in which anything may go wrong."""
+
+    def __init__(self, outbox: Outbox, kind: str, length: int, number: int) -> None:
+        self.outbox, self.kind, self.now = outbox, kind, NOW
+        self.sink = f"{kind}-{number}"
+        edges = [Edge.DEGRADED, *[Edge.UPDATED] * (length - 1), Edge.RECOVERED]
+        self.events = [
+            event(number, at, edge, digest=kind == "digest") for at, edge in enumerate(edges, 1)
+        ]
+        self.recorded = 0
+        self.in_flight: Delivery | None = None
+        self.received: list[Delivery] = []
+
+    def deliveries(self) -> list[Delivery]:
+        parts = PARTS[self.kind]
+        return [
+            delivery(one, self.sink, part)
+            for one in self.events[: self.recorded]
+            for part in parts.get(one.edge, parts[Edge.UPDATED])
+        ]
+
+    async def step(self, step: Step) -> None:
+        match step:
+            case "record":
+                self.recorded = min(self.recorded + 1, len(self.events))
+                await self.outbox.record(self.events[: self.recorded], self.deliveries())
+            case "replay":
+                before = self.outbox.rows()
+                await self.outbox.record(self.events[: self.recorded], self.deliveries())
+                assert self.outbox.rows() == before
+            case "claim":
+                claimed = await self.outbox.claim(self.now)
+                assert claimed is None or self.in_flight is None
+                self.in_flight = claimed or self.in_flight
+            case ("pass", int(seconds)):
+                self.now += timedelta(seconds=seconds)
+            case _:
+                await self._end_attempt(step)
+
+    async def _end_attempt(self, step: Step) -> None:
+        if not self.in_flight:
+            await self.step("claim")
+        sent, self.in_flight = self.in_flight, None
+        match step:
+            case "delivered":
+                arrived, due = True, None
+            case ("retry", int(seconds), bool(arrived)):
+                due = self.now + timedelta(seconds=seconds)
+            case ("crash", bool(arrived)):
+                due = self.now
+                await self.outbox.crash(self.now)
+            case _:
+                raise AssertionError(step)
+        if sent and arrived:
+            self.received.append(sent)
+        if sent and step[0] != "crash":
+            await self.outbox.settle(sent, due, ambiguous=arrived and due is not None)
+
+    async def finish(self) -> None:
+        """No more faults: all is recorded, and time passes until the queue is empty."""
+        await self.step("delivered")
+        while self.recorded < len(self.events):
+            await self.step("record")
+        for _ in range(200):
+            await self.step("claim")
+            if self.in_flight:
+                await self.step("delivered")
+                continue
+            waits = [due for state, _, due in self.outbox.rows().values() if state in OPEN]
+            if not waits:
+                return
+            self.now = min(due for due in waits if due > self.now)
+        raise AssertionError("never empty")
+
+    def check(self) -> None:
+        rows = self.outbox.rows()
+        delivered = {key for key, (state, *_) in rows.items() if state is DeliveryState.DELIVERED}
+        for key, (state, by, _) in rows.items():
+            assert key in delivered or (state is DeliveryState.SUPERSEDED and by in delivered)
+        assert {one.id for one in self.deliveries()} <= rows.keys()
+        assert delivered == {one.id for one in self.received}
+        first = list({one.id: one for one in self.received}.values())
+        for part in Part:
+            sequences = [one.sequence for one in first if one.part is part]
+            assert sequences == sorted(set(sequences))
+        if self.kind == "machine":
+            assert [one.sequence for one in first] == [one.sequence for one in self.events]
+            return
+        assert first[0].part is Part.POST
+        shown = [one for one in self.received if one.part is not Part.REPLY]
+        assert shown[-1].sequence == len(self.events)
+
+
+async def play(story: Story, steps: list[Step]) -> None:
+    for step in steps:
+        await story.step(step)
+    await story.finish()
+    story.check()
+
+
+@given(_stories)
+def test_nothing_is_lost_by_the_choice(told: tuple[str, int, list[Step]]) -> None:
+    """Whatever goes wrong, each delivery arrives, in order, or in one that tells the same."""
+    kind, length, steps = told
+    asyncio.run(play(Story(PureOutbox(), kind, length, 1), steps))
+
+
+@pytest.mark.timeout(120)
+def test_nothing_is_lost_by_the_store(tmp_path: Path) -> None:
+    """The same over SQLite, with the rows of earlier stories around."""
+    path = tmp_path / "watcher.db"
+    store = open_store(f"sqlite:///{path}", ManualClock(NOW))
+    numbers = count()
+
+    @given(_stories)
+    def stories(told: tuple[str, int, list[Step]]) -> None:
+        kind, length, steps = told
+        number = next(numbers)
+        outbox = SqlOutbox(store, path, f"{kind}-{number}")
+        asyncio.run(play(Story(outbox, kind, length, number), steps))
+
+    stories()
+    asyncio.run(store.close())
