@@ -1,0 +1,141 @@
+"""`watcher check`: one look at Deployments, live or from a file, without memory of what was before.
+
+One object at one instant: no time rule applies, so what is on its way counts as progressing.
+"""
+
+import asyncio
+import io
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import yaml
+
+from watcher.cluster.decode import snapshot_from
+from watcher.core.health import assess, fault_asserted_at
+from watcher.core.model import Baseline, DeploymentSnapshot, Health
+from watcher.core.policy import HealthPolicy
+from watcher.errors import Unreachable, WatcherError
+from watcher.ports import Broken, Cluster, Listed
+from watcher.web.deployments import Report, report, row
+
+_LIST_SECONDS: Final = 60.0
+_CLUSTER: Final = "default"
+
+
+class CheckError(WatcherError):
+    """The input cannot be judged; the message says where it is wrong."""
+
+
+class _PlainYaml(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Leaves times as the text that JSON would have."""
+
+
+_PlainYaml.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def judge(snapshots: Iterable[DeploymentSnapshot], now: datetime) -> Report:
+    """Judge each as it is now; the policy matters not, since all of it is about time."""
+    rows = []
+    for snapshot in snapshots:
+        verdict = assess(snapshot, Baseline(), now, HealthPolicy())
+        rows.append(row(snapshot, verdict, fault_asserted_at(snapshot, verdict)))
+    return report(rows, now, fresh=True)
+
+
+def exit_code(answer: Report) -> int:
+    """By `health`: 1 some degraded, else 2 some that nothing can be said of, else 0."""
+    if answer.summary[Health.DEGRADED]:
+        return 1
+    return 2 if answer.summary[Health.UNKNOWN] else 0
+
+
+async def live(cluster: Cluster) -> list[DeploymentSnapshot]:
+    """List every scope once; raises ClusterError."""
+    lists: dict[str, Sequence[DeploymentSnapshot]] = {}
+    watch = asyncio.create_task(cluster.run())
+    try:
+        async with asyncio.timeout(_LIST_SECONDS):
+            while len(lists) < len(cluster.scopes):
+                for event in await cluster.events():
+                    if isinstance(event, Listed):
+                        lists[event.scope] = event.snapshots
+                    elif isinstance(event, Broken) and event.error is not None:
+                        raise event.error
+    except TimeoutError:
+        raise Unreachable(f"no complete list within {_LIST_SECONDS:.0f} s") from None
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        await cluster.close()
+    return [snapshot for snapshots in lists.values() for snapshot in snapshots]
+
+
+def from_text(text: str, place: str) -> list[DeploymentSnapshot]:
+    """Read a List, one Deployment, JSON lines of Deployments, or YAML of any of these.
+
+    Objects of another kind are passed over. Raises CheckError, with `place` and line in it.
+    """
+    found: list[object] = []
+    empty_list = False
+    for document in _documents(text, place):
+        match document:
+            case {"items": None | []}:
+                empty_list = True
+            case {"items": [*items]}:
+                found += items
+            case dict() if "items" not in document:
+                found.append(document)
+            case _:
+                raise CheckError(f"{place}: neither a Deployment nor a list of them")
+    mine = [item for item in found if _kind(item) in ("Deployment", None)]
+    if not mine and (found or not empty_list):
+        raise CheckError(f"{place}: there is no Deployment in it")
+    return [snapshot_from(item, _CLUSTER) for item in mine]
+
+
+def _kind(item: object) -> str | None:
+    kind = item.get("kind") if isinstance(item, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _documents(text: str, place: str) -> list[Any]:
+    try:
+        if not text.lstrip().startswith(("{", "[")):
+            documents = yaml.load_all(text, _PlainYaml)
+            return [document for document in documents if document is not None]
+        return _json(text)
+    except json.JSONDecodeError as error:
+        where = f"{place}:{error.lineno}:{error.colno}"
+        raise CheckError(f"{where}: not JSON: {error.msg.lower()}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
+        raise CheckError(f"{where}: not YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise CheckError(f"{place}: neither JSON nor YAML that can be read") from None
+
+
+def _json(text: str) -> list[Any]:
+    """One value, or one a line; raises JSONDecodeError with its place in the whole text."""
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError as error:
+        # "Extra data" is what follows a first value: then it should be a value a line.
+        if not error.msg.startswith("Extra data"):
+            raise
+    else:
+        return [{"items": whole}] if isinstance(whole, list) else [whole]
+    documents, start = [], 0
+    for line in io.StringIO(text):
+        if line.strip():
+            try:
+                documents.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise json.JSONDecodeError(error.msg, text, start + error.pos) from None
+        start += len(line)
+    return documents
