@@ -45,10 +45,11 @@ def delivery(
     part: Part = Part.EVENT,
     due: datetime = NOW,
     state: DeliveryState = DeliveryState.PENDING,
-    **more: str,
+    reason: str = "",
+    digest: str = "",
 ) -> Delivery:
     """One delivery of an event."""
-    return Delivery(sink, told.id, told.incident, told.sequence, part, due, state, **more)
+    return Delivery(sink, told.id, told.incident, told.sequence, part, due, state, reason, digest)
 
 
 def told(*events: Event, sink: str = "hook", parts: tuple[Part, ...] = (Part.EVENT,)) -> Record:

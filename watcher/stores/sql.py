@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import (
     Connection,
     Engine,
@@ -251,6 +252,8 @@ class SqlStore:
             return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
         except SQLAlchemyError as error:
             raise store_error(error) from error
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"a row cannot be read: {error}") from error
 
 
 def store_error(error: SQLAlchemyError) -> StoreError:

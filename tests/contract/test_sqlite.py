@@ -1,0 +1,268 @@
+"""SQLite's side of the store: its file, its lock, its schema, and what it says when it cannot."""
+
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+from tests.deliveries import LEASE, NOW, event, told
+from watcher.core.model import Steady, Subject
+from watcher.errors import StoreError
+from watcher.ports import Record, Saved
+from watcher.stores.database import migrate, open_store
+from watcher.stores.schema import REVISION, metadata
+from watcher.stores.sql import SqlStore
+from watcher.testing.clock import ManualClock
+
+HOLD = """
+import sys
+from watcher.clock import SystemClock
+from watcher.stores.database import open_store
+store = open_store(sys.argv[1], SystemClock(), exclusive=True)
+print("held", flush=True)
+sys.stdin.read()
+"""
+MIGRATE = "import sys; from watcher.stores.database import migrate; print(migrate(sys.argv[1]))"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "watcher.db"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def opened(url: str, exclusive: bool = False) -> SqlStore:
+    return open_store(url, ManualClock(NOW), exclusive=exclusive)
+
+
+async def test_only_the_owner_may_read_the_file(url: str, path: Path) -> None:
+    """Names of all that runs are nobody else's business."""
+    store = opened(url, exclusive=True)
+    await store.ping()
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
+    assert modes == dict.fromkeys(
+        ["watcher.db", "watcher.db-wal", "watcher.db-shm", "watcher.db.lock"], 0o600
+    )
+    await store.close()
+
+
+async def test_a_commit_survives_the_power(url: str) -> None:
+    """Each commit is on disk when it returns, and readers do not wait for it."""
+    store = opened(url)
+    with store._reads.connect() as db:
+        pragmas = {
+            name: db.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 5000,
+    }
+    await store.close()
+
+
+async def test_a_second_run_is_refused(url: str, path: Path) -> None:
+    """Two processes would send everything twice; the second is told who holds the file."""
+    child = subprocess.Popen(  # noqa: ASYNC220 - it lives as long as the test
+        [sys.executable, "-c", HOLD, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with child:
+        assert child.stdout
+        assert child.stdout.readline() == b"held\n"
+        with pytest.raises(StoreError) as refused:
+            opened(url, exclusive=True)
+        assert str(path) in str(refused.value)
+        assert f"pid {child.pid} " in str(refused.value)
+        beside = opened(url)
+        assert await beside.history() == []
+        await beside.close()
+        child.kill()
+    again = opened(url, exclusive=True)
+    await again.close()
+    once_more = opened(url, exclusive=True)
+    await once_more.close()
+
+
+def test_two_migrations_at_once(url: str) -> None:
+    """Started together, one migrates and the others find it done."""
+    command = [sys.executable, "-c", MIGRATE, url]
+    children = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(3)
+    ]
+    answers = sorted(child.communicate(timeout=9)[0].strip() for child in children)
+    assert answers == ["('0001', '0001')", "('0001', '0001')", "(None, '0001')"]
+
+
+def test_migrations_make_the_schema(url: str, path: Path) -> None:
+    """What the migrations build is what the code expects, and the newest is the one it names."""
+    assert migrate(url) == (None, f"{REVISION:04}")
+    assert migrate(url) == (f"{REVISION:04}", f"{REVISION:04}")
+    engine = create_engine(url)
+    with engine.connect() as db:
+        assert compare_metadata(MigrationContext.configure(db), metadata) == []
+    engine.dispose()
+    config = Config()
+    config.set_main_option("script_location", "watcher.stores:migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [f"{REVISION:04}"]
+    with closing(sqlite3.connect(path)) as db:
+        built = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql NOT NULL"
+        migrated = dict(db.execute(built))
+    with closing(sqlite3.connect(":memory:")) as memory:
+        fresh = create_engine("sqlite://", creator=lambda: memory)
+        metadata.create_all(fresh)
+        assert dict(memory.execute(built)) == migrated, "partial indexes too"
+
+
+@pytest.mark.parametrize("found", ["0003", "9999", "f00ba4"])
+def test_a_newer_schema_is_refused(url: str, path: Path, found: str) -> None:
+    """A version that does not know the schema does not touch it, and says which it found."""
+    _pretend(url, path, found)
+    with pytest.raises(StoreError, match=rf"{found}.*{REVISION:04}"):
+        opened(url)
+    with pytest.raises(StoreError, match=rf"{found}.*{REVISION:04}"):
+        migrate(url)
+
+
+async def test_the_next_schema_is_one_we_can_run_on(url: str, path: Path) -> None:
+    """A step only expands, so that an upgrade can be taken back."""
+    _pretend(url, path, f"{REVISION + 1:04}")
+    store = opened(url)
+    await store.record(told(event(1)), NOW)
+    await store.close()
+
+
+def _pretend(url: str, path: Path, revision: str) -> None:
+    migrate(url)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE alembic_version SET version_num = ?", [revision])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        pytest.param(
+            lambda at: f"sqlite:///{at}/no/watcher.db", "no directory .*/no", id="directory"
+        ),
+        pytest.param(
+            lambda at: f"sqlite:///{at}", "Is a directory|unable to open", id="not a file"
+        ),
+        pytest.param(
+            lambda at: f"sqlite:///{at}/text", "text: .*not a database", id="not a database"
+        ),
+        pytest.param(lambda _: "sqlite://", "must be a file", id="memory"),
+        pytest.param(lambda _: "://secret", "cannot be read", id="not a URL"),
+        pytest.param(lambda _: "mysql://me:secret@db/x", "no store for 'mysql'", id="unknown"),
+    ],
+)
+def test_what_cannot_be_opened(tmp_path: Path, make: Callable[[Path], str], said: str) -> None:
+    """The message names what to mend, and no password."""
+    (tmp_path / "text").write_text("not what you look for " * 100)
+    with pytest.raises(StoreError, match=said) as refused:
+        opened(make(tmp_path), exclusive=False)
+    assert "secret" not in str(refused.value)
+
+
+async def test_relative_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three slashes are relative to where the process was started."""
+    monkeypatch.chdir(tmp_path)
+    store = opened("sqlite:///here.db", exclusive=True)
+    await store.close()
+    assert (tmp_path / "here.db").exists()
+
+
+async def test_a_full_disk(url: str) -> None:
+    """What does not fit is not there, the store says so, and works again once there is room."""
+    store = opened(url)
+    await store.record(told(event(1)), NOW)
+    _limit_pages(store, 60)
+    big = Saved(Subject("prod", "shop", "x" * 500_000, "uid"), Steady())
+    with pytest.raises(StoreError, match="full"):
+        await store.record(Record(saved=(big,), events=(event(2),)), NOW)
+    assert await store.load("prod") == []
+    assert len(await store.history()) == 1
+    _limit_pages(store, 10_000)
+    await store.record(Record(saved=(big,)), NOW)
+    assert await store.load("prod") == [big]
+    await store.close()
+
+
+def _limit_pages(store: SqlStore, pages: int) -> None:
+    """The pool has one connection, the store's own, so this is the limit of all that follows."""
+    with store._reads.connect() as db:
+        db.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+
+async def test_a_locked_database(url: str, path: Path) -> None:
+    """Another program's lock is an error in the end, and no wait for ever; afterwards all is well."""
+    store = opened(url)
+    with store._reads.connect() as db:
+        db.exec_driver_sql("PRAGMA busy_timeout = 50")
+    with closing(sqlite3.connect(path, isolation_level=None)) as rival:
+        rival.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            await store.ping()
+        assert await store.history() == [], "readers do not mind"
+    await store.ping()
+    await store.close()
+
+
+async def test_a_row_that_cannot_be_read(url: str, path: Path) -> None:
+    """A damaged row is an error of the store, like any other."""
+    store = opened(url)
+    await store.record(Record(saved=(Saved(Subject("prod"), Steady()),)), NOW)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute('UPDATE phases SET phase = \'{"type": "unheard of"}\'')
+    with pytest.raises(StoreError, match="cannot be read"):
+        await store.load("prod")
+    await store.close()
+
+
+async def test_errors_hold_no_values(url: str, path: Path) -> None:
+    """An error's text, its causes included, repeats nothing of what was to be written."""
+    store = opened(url)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE clusters")
+    with pytest.raises(StoreError) as failed:
+        await store.mark_seen("a-secret", NOW)
+    error: BaseException | None = failed.value
+    while error:
+        assert "a-secret" not in str(error)
+        error = error.__cause__
+    await store.close()
+
+
+async def test_a_killed_process_leaves_what_it_committed(url: str) -> None:
+    """The file of a process that was killed opens clean, with all that had been committed."""
+    script = (
+        "import asyncio, os, sys; from tests.deliveries import *; "
+        "from watcher.clock import SystemClock; from watcher.stores.database import open_store\n"
+        "async def main():\n"
+        "    store = open_store(sys.argv[1], SystemClock(), exclusive=True)\n"
+        "    await store.record(told(event(1)), NOW)\n"
+        "    await store.claim('hook', NOW, 1, LEASE)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())"
+    )
+    assert subprocess.run([sys.executable, "-c", script, url], check=False).returncode == -9  # noqa: ASYNC221
+    store = opened(url, exclusive=True)
+    assert await store.reclaim("hook", NOW) == 1
+    (claimed,) = await store.claim("hook", NOW, 1, LEASE)
+    assert (claimed.event, claimed.ambiguous) == (event(1), True)
+    await store.close()

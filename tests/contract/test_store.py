@@ -1,0 +1,406 @@
+"""What every store keeps to, and what SQLite's adds to it."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from tests.deliveries import LEASE, NOW, delivery, event, told
+from watcher.core.model import (
+    Baseline,
+    Clearing,
+    Delivery,
+    DeliveryState,
+    Edge,
+    Event,
+    Firing,
+    History,
+    Incident,
+    Json,
+    Part,
+    Pending,
+    Phase,
+    Severity,
+    Steady,
+    Subject,
+)
+from watcher.core.retry import Breaker, SinkState
+from watcher.errors import StoreError
+from watcher.ports import Claim, Record, Saved, Settlement, Store
+from watcher.stores.database import open_store
+from watcher.testing.clock import ManualClock
+
+CHAT = (Part.EDIT, Part.REPLY)
+INCIDENT = Incident(
+    "0192", NOW, NOW, "below_minimum", Severity.WARNING, "1 of 3", 2, told={"hook": ""}
+)
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+@pytest.fixture(params=["sqlite"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database of each kind that the one implementation serves."""
+    return {"sqlite": f"sqlite:///{tmp_path / 'watcher.db'}"}[request.param]
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    opened = open_store(url, ManualClock(NOW))
+    yield opened
+    await opened.close()
+
+
+async def claim_one(store: Store, sink: str = "hook", now: datetime = NOW) -> Claim:
+    (claimed,) = await store.claim(sink, now, 4, LEASE)
+    return claimed
+
+
+async def deliver(
+    store: Store, sink: str, now: datetime = NOW, receipt: Json | None = None
+) -> Claim:
+    claimed = await claim_one(store, sink, now)
+    await store.settle(
+        Settlement(claimed.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt)
+    )
+    return claimed
+
+
+async def states(store: Store, sink: str = "hook") -> dict[tuple[int, Part], DeliveryState]:
+    rows = await store.history(sink=sink)
+    return {(row.delivery.sequence, row.delivery.part): row.delivery.state for row in rows}
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param(Steady(History((NOW,), (later(1.000001),))), id="steady"),
+        pytest.param(
+            Pending(
+                NOW, later(60), timedelta(minutes=1), "none_available", Severity.CRITICAL, "0", True
+            ),
+            id="pending",
+        ),
+        pytest.param(Firing(INCIDENT, later(900)), id="firing"),
+        pytest.param(Clearing(INCIDENT, later(60)), id="clearing"),
+    ],
+)
+async def test_phases_come_back(store: Store, phase: Phase) -> None:
+    """A restart finds each subject exactly as it was left, the latest of it only."""
+    subject = Subject("prod", "shop", "checkout", "uid")
+    await store.record(Record(saved=(Saved(subject, Steady()),)), NOW)
+    saved = Saved(subject, phase, Baseline(True, 3, 2, 3, raised_at=NOW))
+    await store.record(Record(saved=(saved, Saved(Subject("lab"), phase))), NOW)
+    assert list(await store.load("prod")) == [saved]
+    assert list(await store.load("lab")) == [Saved(Subject("lab"), phase)]
+    await store.record(Record(forgotten=(subject,)), NOW)
+    assert list(await store.load("prod")) == []
+    assert len(await store.load("lab")) == 1
+
+
+async def test_a_record_is_all_or_nothing(store: Store) -> None:
+    """If one part of a decision cannot be kept, none of it is: the phase does not advance."""
+    one = event(1)
+    record = Record(
+        saved=(Saved(one.subject, Steady()),),
+        events=(one,),
+        deliveries=(delivery(one), delivery(event(2))),
+    )
+    with pytest.raises(StoreError, match="FOREIGN KEY"):
+        await store.record(record, NOW)
+    assert list(await store.load("prod")) == []
+    assert list(await store.history()) == []
+
+
+async def test_a_replayed_record_changes_nothing(store: Store) -> None:
+    """A decision taken twice, as after a crash before its echo, is told once."""
+    record = told(event(1), event(1, 2, Edge.RECOVERED))
+    await store.record(record, NOW)
+    await deliver(store, "hook")
+    before = await store.history()
+    await store.record(record, later(9))
+    await store.record(told(event(1)), later(10))
+    assert await store.history() == before
+
+
+async def test_many_at_once(store: Store) -> None:
+    """Ten thousand Deployments at a start are one transaction, and come back."""
+    saved = tuple(
+        Saved(Subject("prod", "ns", f"app-{n}", f"uid-{n}"), Steady()) for n in range(10_000)
+    )
+    await store.record(Record(saved=saved), NOW)
+    assert set(await store.load("prod")) == set(saved)
+
+
+async def test_order(store: Store) -> None:
+    """In order within an incident, the newest incident first, one of each at a time."""
+    for number in (1, 3, 2):
+        await store.record(told(event(number), event(number, 2, Edge.UPDATED)), NOW)
+    first = await store.claim("hook", NOW, 2, LEASE)
+    assert [(one.event.subject.name, one.event.sequence) for one in first] == [
+        ("app-3", 1),
+        ("app-2", 1),
+    ]
+    second = await store.claim("hook", NOW, 2, LEASE)
+    assert [(one.event.subject.name, one.event.sequence) for one in second] == [("app-1", 1)]
+    await store.settle(Settlement(first[0].delivery.id, DeliveryState.DELIVERED, NOW))
+    assert (await claim_one(store)).event == event(3, 2, Edge.UPDATED)
+    assert await store.claim("hook", NOW, 4, LEASE) == []
+    assert await store.claim("other", NOW, 4, LEASE) == []
+
+
+async def test_busy_incidents_are_left_alone(store: Store) -> None:
+    """Even if a lease has run out: its attempt is still under way here."""
+    await store.record(told(event(1)), NOW)
+    claimed = await claim_one(store)
+    after = NOW + LEASE
+    assert await store.claim("hook", after, 4, LEASE, busy=[claimed.delivery.incident]) == []
+    again = await claim_one(store, now=after)
+    assert (again.delivery.id, again.ambiguous) == (claimed.delivery.id, True)
+
+
+async def test_retry(store: Store) -> None:
+    """A deferred delivery comes back when it is due, with what is known of it, and holds its successors."""
+    await store.record(told(event(1), event(1, 2, Edge.RECOVERED)), NOW)
+    claimed = await claim_one(store)
+    assert (claimed.attempts, claimed.first_attempt_at, claimed.last_error) == (0, None, "")
+    end = Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, later(8), "http_503", "busy")
+    await store.settle(replace(end, counted=False))
+    assert await store.next_due("hook") == NOW, "its successor is due by itself"
+    assert await store.claim("hook", later(7), 4, LEASE) == []
+    assert await store.next_due("hook") == later(8), "and is not looked at again before it can go"
+    again = await claim_one(store, now=later(8))
+    assert (again.event.sequence, again.attempts, again.last_error) == (1, 0, "http_503")
+    assert (again.first_attempt_at, again.recorded_at, again.ambiguous) == (NOW, NOW, False)
+    await store.settle(replace(end, at=later(8), due=later(9), ambiguous=True))
+    third = await claim_one(store, now=later(9))
+    assert (third.attempts, third.ambiguous) == (1, True)
+    await store.settle(Settlement(third.delivery.id, DeliveryState.DELIVERED, later(9)))
+    (row,) = (r for r in await store.history() if r.delivery.id == third.delivery.id)
+    assert (row.attempts, row.settled_at, row.error) == (2, later(9), "busy")
+    assert (await claim_one(store, now=later(9))).event.sequence == 2
+
+
+async def test_what_is_final_stays(store: Store) -> None:
+    """A late answer of an attempt that was given up changes nothing."""
+    await store.record(told(event(1)), NOW)
+    claimed = await deliver(store, "hook")
+    await store.settle(Settlement(claimed.delivery.id, DeliveryState.DEAD, later(1), reason="late"))
+    (row,) = await store.history()
+    assert (row.delivery.state, row.settled_at, row.attempts) == (DeliveryState.DELIVERED, NOW, 1)
+
+
+async def test_reclaim(store: Store) -> None:
+    """What a dead process had in flight is due at once and marked: it may have arrived."""
+    await store.record(told(event(1), sink="hook"), NOW)
+    await store.record(told(event(2), sink="chat", parts=(Part.POST,)), NOW)
+    claimed = await claim_one(store)
+    await claim_one(store, "chat")
+    assert await store.next_due("hook") == NOW + LEASE
+    assert await store.reclaim("hook", later(1)) == 1
+    again = await claim_one(store, now=later(1))
+    assert (again.delivery.id, again.ambiguous, again.attempts) == (claimed.delivery.id, True, 1)
+    assert await store.claim("chat", later(1), 4, LEASE) == [], "another sink's is its own"
+
+
+async def test_a_clock_that_ran_ahead(store: Store) -> None:
+    """What was put off under a wrong clock waits an hour at most once the clock is right."""
+    await store.record(told(event(1)), NOW)
+    claimed = await claim_one(store)
+    ahead = later(10**6)
+    await store.settle(Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, due=ahead))
+    await store.reclaim("hook", NOW)
+    assert await store.next_due("hook") == later(3600)
+
+
+async def test_a_parked_delivery_is_probed(store: Store) -> None:
+    """A parked row keeps its place and can be claimed when it is due again."""
+    await store.record(told(event(1)), NOW)
+    claimed = await claim_one(store)
+    await store.settle(
+        Settlement(claimed.delivery.id, DeliveryState.PARKED, NOW, later(300), "invalid_auth")
+    )
+    assert await store.queue(NOW) == [("hook", DeliveryState.PARKED, 1, NOW)]
+    assert await store.claim("hook", later(299), 4, LEASE) == []
+    assert (await claim_one(store, now=later(300))).delivery.id == claimed.delivery.id
+
+
+async def test_a_thread(store: Store) -> None:
+    """Edits and replies get the receipt of the incident's post; an edit knows the newest event."""
+    await store.record(told(event(1), sink="chat", parts=(Part.POST,)), NOW)
+    await deliver(store, "chat", receipt={"ts": "1.2", "channel": "C1"})
+    news = [event(1, 2, Edge.UPDATED), event(1, 3, Edge.RECOVERED)]
+    await store.record(told(*news, sink="chat", parts=CHAT), NOW)
+    reply = await deliver(store, "chat")
+    assert (reply.delivery.part, reply.event, reply.latest) == (Part.REPLY, news[0], news[1])
+    assert reply.thread == {"ts": "1.2", "channel": "C1"}
+    await deliver(store, "chat")
+    edit = await deliver(store, "chat", receipt={"ts": "9.9", "channel": "C1"})
+    assert (edit.delivery.part, edit.event) == (Part.EDIT, news[1])
+    assert edit.covers == tuple(news)
+    assert [one.sequence for one in edit.superseded] == [2]
+    assert (await states(store, "chat"))[2, Part.EDIT] is DeliveryState.SUPERSEDED
+    await store.record(told(event(1, 4, Edge.UPDATED), sink="chat", parts=CHAT), NOW)
+    assert (await claim_one(store, "chat")).thread == {"ts": "9.9", "channel": "C1"}, "posted anew"
+
+
+async def test_an_untold_outage_is_one_line(store: Store) -> None:
+    """An opening still unsent when its end commits is told with it, late since the opening."""
+    opening, end = event(1), event(1, 2, Edge.RECOVERED)
+    await store.record(told(opening, sink="chat", parts=(Part.POST,)), NOW)
+    failed = await claim_one(store, "chat")
+    await store.settle(Settlement(failed.delivery.id, DeliveryState.PENDING, NOW, due=later(300)))
+    await store.record(told(end, sink="chat", parts=CHAT), later(200))
+    assert await store.claim("chat", later(200), 4, LEASE) == [], "its backoff holds"
+    assert await store.next_due("chat") == later(300)
+    line = await deliver(store, "chat", now=later(300))
+    assert line.delivery == replace(delivery(end, "chat", Part.POST), due=later(300))
+    assert (line.covers, line.event, line.attempts) == ((opening, end), end, 0)
+    assert (line.recorded_at, line.waiting_since) == (later(200), NOW)
+    assert await states(store, "chat") == {
+        (1, Part.POST): DeliveryState.SUPERSEDED,
+        (2, Part.POST): DeliveryState.DELIVERED,
+        (2, Part.EDIT): DeliveryState.SUPERSEDED,
+        (2, Part.REPLY): DeliveryState.SUPERSEDED,
+    }
+    assert await store.next_due("chat") is None
+
+
+async def test_a_replacement_remembers_what_it_covers(store: Store) -> None:
+    """Replaced again after a failure, the line still tells all that was not told."""
+    history = [event(1), event(1, 2, Edge.UPDATED), event(1, 3, Edge.RECOVERED)]
+    await store.record(told(history[0], sink="chat", parts=(Part.POST,)), NOW)
+    for seconds, news in enumerate(history[1:], 1):
+        await store.record(told(news, sink="chat", parts=CHAT), later(seconds))
+        claimed = await claim_one(store, "chat", later(seconds))
+        await store.settle(
+            Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, due=later(seconds))
+        )
+    again = await claim_one(store, "chat", later(3))
+    assert again.covers == tuple(history)
+    assert (again.waiting_since, again.superseded) == (NOW, ())
+
+
+async def test_edits_held_back(store: Store) -> None:
+    """While edits are throttled replies go on, and the queue says when to look again."""
+    await store.record(told(event(1), sink="chat", parts=(Part.POST,)), NOW)
+    await deliver(store, "chat", receipt={"ts": "1.2"})
+    await store.record(told(event(1, 2, Edge.UPDATED), sink="chat", parts=CHAT), NOW)
+    (reply,) = await store.claim("chat", NOW, 4, LEASE, edits_from=later(30))
+    assert reply.delivery.part is Part.REPLY
+    await store.settle(Settlement(reply.delivery.id, DeliveryState.DELIVERED, NOW))
+    assert await store.claim("chat", NOW, 4, LEASE, edits_from=later(30)) == []
+    assert await store.next_due("chat") == later(30)
+    (edit,) = await store.claim("chat", later(30), 4, LEASE, edits_from=later(30))
+    assert edit.delivery.part is Part.EDIT
+
+
+async def test_what_must_wait_hides_nothing(store: Store) -> None:
+    """A hundred incidents that wait for their head do not keep one that can go from going."""
+    for number in range(2, 122):
+        await store.record(told(event(number), event(number, 2, Edge.RECOVERED)), NOW)
+    while claims := await store.claim("hook", NOW, 50, LEASE):
+        for claimed in claims:
+            end = Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, due=later(300))
+            await store.settle(end)
+    await store.record(told(event(1)), NOW)
+    assert (await claim_one(store)).event == event(1)
+    assert await store.claim("hook", NOW, 1, LEASE) == []
+    assert await store.next_due("hook") == NOW + LEASE
+
+
+async def test_a_digest(store: Store) -> None:
+    """A digest knows the newest event of each member; the members themselves are not told."""
+    digest = event(9, digest=True)
+
+    def grouped(one: Event) -> Delivery:
+        state = DeliveryState.GROUPED
+        return delivery(one, "chat", Part.POST, state=state, digest=digest.incident)
+
+    members = [event(1), event(2)]
+    record = Record(
+        saved=(Saved(digest.subject, Firing(INCIDENT)),),
+        events=(*members, digest),
+        deliveries=(
+            *map(grouped, members),
+            delivery(digest, "chat", Part.POST),
+        ),
+    )
+    await store.record(record, NOW)
+    ended = event(2, 2, Edge.RECOVERED)
+    await store.record(Record(events=(ended,), deliveries=(grouped(ended),)), NOW)
+    claimed = await claim_one(store, "chat")
+    assert (claimed.event, claimed.members) == (digest, (members[0], ended))
+    assert [saved.subject for saved in await store.load("prod")] == [digest.subject]
+    rows = await store.history(sink="chat", name="app-1")
+    assert [(row.delivery.digest, row.delivery.state) for row in rows] == [
+        (digest.incident, DeliveryState.GROUPED)
+    ]
+
+
+async def test_history(store: Store) -> None:
+    """Who was told what, when, or why not, newest first, and by any of the questions asked."""
+    for number in (1, 2, 3):
+        one = event(number)
+        silenced = delivery(one, "chat", state=DeliveryState.SUPPRESSED, reason="silenced")
+        record = Record(events=(one,), deliveries=(delivery(one), silenced))
+        await store.record(record, later(number))
+    every = await store.history()
+    assert [row.event.subject.name for row in every[::2]] == ["app-3", "app-2", "app-1"]
+    assert every == [*await store.history(limit=1), *every[1:]]
+    (row,) = await store.history(since=later(2), sink="chat", name="app-2", namespace="shop")
+    assert (row.delivery.state, row.delivery.reason) == (DeliveryState.SUPPRESSED, "silenced")
+    assert (row.recorded_at, row.settled_at) == (later(2), later(2))
+    assert len(await store.history(incident=event(3).incident)) == 2
+    assert await store.history(namespace="other") == []
+    assert await store.queue(NOW) == [("hook", DeliveryState.PENDING, 3, later(1))]
+
+
+async def test_sight_and_sinks_are_remembered(store: Store) -> None:
+    """When a cluster was last seen, and what a sink's failures have earned it, outlive the process."""
+    assert await store.seen_at("prod") is None
+    await store.mark_seen("prod", NOW)
+    await store.mark_seen("prod", later(0.000001))
+    assert await store.seen_at("prod") == later(0.000001)
+    assert await store.sink_state("hook") == SinkState()
+    await store.record(told(event(1)), NOW)
+    claimed = await claim_one(store)
+    state = SinkState(Breaker(5, timedelta(seconds=5), later(5)), parked_reason="invalid_auth")
+    await store.settle(
+        Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, due=later(5), sink=state)
+    )
+    assert await store.sink_state("hook") == state
+
+
+async def test_a_second_process_sees_what_the_first_committed(url: str, store: Store) -> None:
+    """History and status read beside the running process, and after it."""
+    await store.record(told(event(1)), NOW)
+    beside = open_store(url, ManualClock(NOW))
+    assert await beside.history() == await store.history()
+    await beside.close()
+
+
+async def test_naive_times_are_refused(store: Store) -> None:
+    """A time without a zone is a mistake of ours, not a time."""
+    with pytest.raises(StoreError, match="without a zone"):
+        await store.mark_seen("prod", datetime(2026, 11, 22))  # noqa: DTZ001
+
+
+async def test_ping_is_a_write(url: str, store: Store) -> None:
+    """A store that can be read and not written is not well; and it is again once it can."""
+    await store.ping()
+    path = Path(url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as rival:
+        rival.execute("PRAGMA busy_timeout = 0")
+        rival.execute("BEGIN IMMEDIATE")
+        holding = asyncio.ensure_future(store.ping())
+        assert not (await asyncio.wait([holding], timeout=0.1))[0], "it waits for the other's write"
+        rival.execute("ROLLBACK")
+        await holding
