@@ -36,13 +36,25 @@ def _read_duration(value: object) -> object:
     return parse_duration(value if isinstance(value, str) else "")  # a bare number has no unit
 
 
+def _positive(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("must be longer than 0s")
+    return value
+
+
+def _an_hour(value: timedelta) -> timedelta:
+    if value < timedelta(hours=1):
+        raise ValueError("must be 1h or longer")
+    return value
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
     PlainSerializer(format_duration),
     WithJsonSchema({"type": "string", "pattern": PATTERN}),
 ]
-Positive = Annotated[Duration, Field(gt=timedelta(0))]
+Positive = Annotated[Duration, AfterValidator(_positive)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
@@ -124,7 +136,7 @@ class StoreSettings(_Settings):
     """Where the record is kept, and how long what is over stays in it."""
 
     url: StoreUrlOrReference = Field(default=Written("sqlite:///watcher.db"), repr=False)
-    retain: Annotated[Duration, Field(ge=timedelta(hours=1))] = timedelta(days=90)
+    retain: Annotated[Duration, AfterValidator(_an_hour)] = timedelta(days=90)
 
 
 class _HttpSink(_Settings):

@@ -26,6 +26,7 @@ _NEEDS: Final = {
     "SLACK_CHANNEL": "SLACK_BOT_TOKEN",
     "WEBHOOK_SECRET": "WEBHOOK_URL",
 }
+_TYPES: Final = "needs a type: slack, slack_webhook, webhook or console"
 _WORDS: Final = {
     "extra_forbidden": "unknown key",
     "missing": "is required",
@@ -33,7 +34,10 @@ _WORDS: Final = {
     "dict_type": "must be a mapping (in a variable: as JSON)",
     "model_type": "must be a mapping (in a variable: as JSON)",
     "model_attributes_type": "must be a mapping (in a variable: as JSON)",
-    "union_tag_not_found": "needs a type: slack, slack_webhook, webhook or console",
+    "too_short": "must not be empty",
+    "string_pattern_mismatch": "is too long, or has a character that such a name cannot have",
+    "union_tag_not_found": _TYPES,
+    "union_tag_invalid": _TYPES,
 }
 
 
@@ -195,8 +199,7 @@ def _short_forms(
         if env.get(name) and not env.get(other):
             problems.append(f"{name}: needs {other} as well")
     sinks: list[dict[str, Any]] = []
-    if env.get("SLACK_BOT_TOKEN"):
-        channel = env.get("SLACK_CHANNEL", "")
+    if env.get("SLACK_BOT_TOKEN") and (channel := env.get("SLACK_CHANNEL")):
         token = {"env": "SLACK_BOT_TOKEN"}
         sinks.append({"name": "slack", "type": "slack", "token": token, "channel": channel})
     if env.get("SLACK_WEBHOOK_URL"):
