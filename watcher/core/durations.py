@@ -24,7 +24,10 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError("a duration is a number and a unit, such as 90s, 15m, 1h30m or 90d")
     try:
         total = sum(
-            (unit * int(count or 0) for count, (_, unit) in zip(found.groups(), _UNITS, strict=True)),
+            (
+                unit * int(count or 0)
+                for count, (_, unit) in zip(found.groups(), _UNITS, strict=True)
+            ),
             timedelta(0),
         )
     except OverflowError:
