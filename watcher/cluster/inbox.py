@@ -23,12 +23,9 @@ class Inbox:
         """Add events, the newest last."""
         waiting = self._waiting
         for event in events:
-            if type(event) is Applied:
-                key: object = event.snapshot.uid
-            else:
-                key = self._key(event)
-            waiting.pop(key, None)
-            waiting[key] = event
+            key = event.snapshot.uid if isinstance(event, Applied) else self._key(event)
+            old = waiting.pop(key, None)
+            waiting[key] = event if old is None else _later(old, event)
         self._news.set()
 
     async def take(self) -> Sequence[WatchEvent]:
@@ -57,3 +54,20 @@ class Inbox:
                     del self._waiting[key]
             return (Listed, event.scope)
         return ("stream", event.scope)
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether a resource version is known to be older: not all can be compared (KEP-5504)."""
+    return _is_number(version) and _is_number(than) and int(version) < int(than)
+
+
+def _is_number(version: str) -> bool:
+    return version.isdecimal() and len(version) < 20
+
+
+def _later(old: WatchEvent, new: WatchEvent) -> WatchEvent:
+    """Let no replayed event push out a newer one that nobody has seen yet (W22)."""
+    if isinstance(old, Applied) and isinstance(new, Applied):
+        replayed = is_older(new.snapshot.resource_version, old.snapshot.resource_version)
+        return old if replayed else new
+    return new

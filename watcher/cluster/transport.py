@@ -29,13 +29,12 @@ from watcher.errors import (
 from watcher.ports import Clock
 
 _MOST_OF_A_REFUSAL: Final = 64 * 1024
-_MOST_OF_A_LIST: Final = 512 * 1024 * 1024
 _TEXT: Final = 256
 """How much of an answer that is no Status is quoted."""
 
 
 class Timings(Struct, frozen=True):
-    """Every duration of list, watch and heartbeat, in seconds (reference/watch.md W8-W16, W36)."""
+    """Every duration of list, watch and heartbeat, in seconds, and every bound."""
 
     connect: float = 10
     """TCP and TLS handshake."""
@@ -63,6 +62,12 @@ class Timings(Struct, frozen=True):
     probe: float = 5
     version: float = 600
     """How long the server's version is remembered."""
+    page: int = 500
+    """Deployments in one page of a list."""
+    list_bytes: int = 512 << 20
+    """Most of one page, unpacked."""
+    line_bytes: int = 16 << 20
+    """Most of one event; etcd holds 1.5 MB, but what is managed elsewhere may be longer."""
 
 
 class Silent(Unreachable):
@@ -123,7 +128,7 @@ class Transport:
                 if not chunk:
                     return bytes(body)
                 body += chunk
-                if len(body) > _MOST_OF_A_LIST:
+                if len(body) > self._timings.list_bytes:
                     raise Protocol(ask.failed("the answer does not end"))
 
     async def _get(
@@ -154,7 +159,7 @@ class Transport:
     def _session(self) -> aiohttp.ClientSession:
         if self._open is None:
             connector = aiohttp.TCPConnector(
-                use_dns_cache=False, socket_factory=_socket, limit=0, keepalive_timeout=15
+                use_dns_cache=False, socket_factory=keepalive_socket, limit=0, keepalive_timeout=15
             )
             self._open = aiohttp.ClientSession(
                 connector=connector,
@@ -249,7 +254,7 @@ def _status(body: bytes, code: int) -> Status:
     return msgspec.structs.replace(decode_status(plain), code=code)
 
 
-def _socket(address: AddrInfoType) -> socket.socket:
+def keepalive_socket(address: AddrInfoType) -> socket.socket:
     """Open a socket that notices within about 75 s that nobody is there any more (W16)."""
     family, kind, protocol = address[:3]
     opened = socket.socket(family=family, type=kind, proto=protocol)

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import StreamReader
 
 from watcher.cluster.decode import Bookmark, Page, Status, Unreadable, decode_line, decode_page
-from watcher.cluster.inbox import Inbox
+from watcher.cluster.inbox import Inbox, is_older
 from watcher.cluster.lines import LineBuffer
 from watcher.cluster.transport import Ask, Silent, Timings, Transport, error_for
 from watcher.core.model import DeploymentSnapshot
@@ -19,8 +19,6 @@ from watcher.errors import ClusterError, Expired, Protocol, Throttled, Unreachab
 from watcher.ports import Applied, Broken, Clock, Deleted, Listed, Opened, WatchEvent
 
 _LOG: Final = structlog.get_logger(__name__)
-_PAGE: Final = 500
-_LONGEST_LINE: Final = 16 * 1024 * 1024
 _BAD_IN_A_ROW: Final = 3
 _FAILURES_UNTIL_POLLING: Final = 5
 """A watch that cannot be had this often is listed before every further try, so that the view
@@ -58,8 +56,7 @@ class ScopeWatch:
         self._clock = clock
         self._timings = timings
         self._uniform = uniform
-        self._version = ""
-        self._blind_by = "start"
+        self._version = self._blind_by = ""
         self._failures = 0
         self._bookmarks = False
         self._bad_in_a_row = 0
@@ -71,6 +68,7 @@ class ScopeWatch:
 
     async def run(self) -> None:
         """List and watch until cancelled; every failure becomes a Broken and another try."""
+        self._version, self._blind_by = "", "start"
         while True:
             try:
                 if not self._version:
@@ -109,7 +107,7 @@ class ScopeWatch:
         """Take a complete list, or nothing: half a list would pass for deletions (W2, W3)."""
         self.lists[self._blind_by] += 1
         try:
-            version, snapshots = await self._pages(limit=_PAGE)
+            version, snapshots = await self._pages(limit=self._timings.page)
         except _TokenExpired:
             version, snapshots = await self._pages(limit=0)
         self._inbox.put([Listed(self.scope, snapshots)])
@@ -137,7 +135,7 @@ class ScopeWatch:
 
     async def _stream(self) -> None:
         """Watch once; returns on the orderly end and raises ClusterError on any other."""
-        ask, lines = Ask("watch", self.scope), LineBuffer(_LONGEST_LINE)
+        ask, lines = Ask("watch", self.scope), LineBuffer(self._timings.line_bytes)
         seconds = round(self._uniform(*self._timings.watch))
         params = {
             **self._selector,
@@ -206,7 +204,8 @@ class ScopeWatch:
             if batch:
                 self._inbox.put(batch)
                 self._failures = 0
-            self._version = version
+            if not is_older(version, self._version):
+                self._version = version
 
     def _stumble(self, ask: Ask, event: Status | Unreadable) -> None:
         """Raise on an ERROR event; skip what is unreadable unless it comes again and again."""

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Final
 from weakref import WeakSet
@@ -26,7 +26,7 @@ class Seen(Struct, frozen=True):
     """One request as it arrived."""
 
     verb: str
-    """`list`, `watch`, `get`, `version` or `ready`."""
+    """`list`, `page` (a continued list), `watch`, `get`, `version` or `ready`."""
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
@@ -161,7 +161,7 @@ class FakeApiServer:
 
     async def start(self) -> None:
         """Listen; the first time on a free port unless one was given."""
-        app = web.Application(client_max_size=0)
+        app = web.Application(middlewares=[_refusals])
         app.router.add_get("/version", self._version)
         app.router.add_get("/{probe:readyz|livez|healthz}", self._ready)
         app.router.add_get(_ROOT + "/deployments", self._collection)
@@ -301,7 +301,7 @@ class FakeApiServer:
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             raise _failed(status(401, "Unauthorized", "Unauthorized"))
         namespace = request.match_info.get("namespace", "")
-        if (verb, namespace) in self.forbidden:
+        if ("list" if verb == "page" else verb, namespace) in self.forbidden:
             raise _failed(status(403, "Forbidden", f"deployments.apps is forbidden: cannot {verb}"))
         return fault or Fault()
 
@@ -326,8 +326,8 @@ class FakeApiServer:
         return await self._list(request)
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        fault = await self._admit(request, "list")
         token = request.query.get("continue", "")
+        fault = await self._admit(request, "page" if token else "list")
         if token and token not in self._lists:
             raise _failed(status(410, "Expired", "the provided continue parameter is too old"))
         wants = _selection(request)
@@ -388,15 +388,16 @@ class FakeApiServer:
 
     async def _news(self, stream: _Stream, seconds: float) -> AsyncIterator[bytes]:
         """What is to be written to a watch, until it ends."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + (self.streams_last or seconds)
+        now = asyncio.get_running_loop().time
+        end = now() + (seconds if self.streams_last is None else self.streams_last)
         while True:
-            wait = min(end - loop.time(), self.bookmark_every or seconds)
+            every = end if self.bookmark_every is None else self.bookmark_every
             try:
-                async with asyncio.timeout(max(wait, 0)):
+                async with asyncio.timeout(max(min(end - now(), every), 0)):
                     await stream.news.wait()
             except TimeoutError:
-                if loop.time() >= end:
+                await self._speaking.wait()
+                if now() >= end:
                     return
                 stream.put(self._bookmark())
             await self._speaking.wait()
@@ -416,18 +417,26 @@ class FakeApiServer:
             request.transport.abort()
 
 
-class _Refused(web.HTTPException):
-    """A failure with a status chosen at run time."""
+class _Refused(Exception):  # noqa: N818 - an answer rather than an error
+    """The request ends with this answer."""
 
     def __init__(self, code: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self.status_code = code
-        super().__init__(body=body, headers=headers)
+        self.answer = web.Response(status=code, body=body, headers=headers)
 
 
 def _failed(answer: Json) -> _Refused:
-    return _Refused(
-        answer["code"], msgspec.json.encode(answer), {"Content-Type": "application/json"}
-    )
+    headers = {"Content-Type": "application/json"}
+    return _Refused(answer["code"], msgspec.json.encode(answer), headers)
+
+
+@web.middleware
+async def _refusals(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except _Refused as refused:
+        return refused.answer
 
 
 def _selection(request: web.Request) -> Callable[[Json], bool]:
