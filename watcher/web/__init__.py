@@ -1,6 +1,7 @@
 """What the process says of itself over HTTP: read from the view, and nothing can be changed here."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
@@ -8,6 +9,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from watcher.config.rules import parse_address
@@ -20,7 +22,7 @@ from watcher.ports import Clock, Store
 from watcher.view import ClusterView, View
 from watcher.web.deployments import report, rows
 
-_STORE_SECONDS: Final = 2.0
+_STORE_SECONDS: Final = 1.0
 """A scrape waits this long for the store."""
 _encode: Final = msgspec.json.Encoder().encode
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -48,8 +50,15 @@ def make_app(
 async def serve(app: web.Application, address: str) -> web.AppRunner:
     """Listen; the runner's `addresses` say where. Raises ConfigError when that cannot be."""
     host, port = parse_address(address)
+    logger = logging.getLogger(__name__)
+    logger.addFilter(_is_no_callers_mistake)
     runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=30, lingering_time=1, max_line_size=4096
+        app,
+        access_log=None,
+        logger=logger,
+        keepalive_timeout=30,
+        lingering_time=1,
+        max_line_size=4096,
     )
     await runner.setup()
     try:
@@ -59,6 +68,11 @@ async def serve(app: web.Application, address: str) -> web.AppRunner:
         why = error.strerror or str(error)
         raise ConfigError([f"web.address: cannot listen on {address}: {why}"]) from None
     return runner
+
+
+def _is_no_callers_mistake(line: logging.LogRecord) -> bool:
+    """Whoever can reach the port could fill the log with requests that are none."""
+    return not (line.exc_info and isinstance(line.exc_info[1], HttpProcessingError))
 
 
 class _Pages:
