@@ -1,6 +1,7 @@
 """Per sink: claim due deliveries, send them, settle them; in order, and never faster than it bears."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,8 +14,6 @@ from watcher.errors import SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
 
 BURST: Final = 5
-_ATTEMPT_TIMEOUT: Final = 30.0
-"""Seconds for one attempt, its second form included; a sink's own timeouts are shorter."""
 _LEASE: Final = timedelta(minutes=2)
 """Longer than any attempt lasts."""
 _LATE_AFTER: Final = timedelta(seconds=60)
@@ -61,7 +60,11 @@ class Reporter(Protocol):
 
 
 class Dispatcher:
-    """Empties the queue of one sink, one delivery of an incident at a time."""
+    """Empties the queue of one sink, one delivery of an incident at a time.
+
+    `timeout` ends one attempt, its second form included (a sink's own timeouts are shorter), and
+    `grace` what is under way at a shutdown; `jitter` draws from 0 to 1.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Dispatcher:
         clock: Clock,
         reporter: Reporter,
         *,
+        timeout: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=10),
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -79,6 +83,7 @@ class Dispatcher:
         self._store = store
         self._clock = clock
         self._reporter = reporter
+        self._timeout = timeout
         self._grace = grace
         self._jitter = jitter
         self._pace = _Pace(sink.traits.rate)
@@ -144,6 +149,16 @@ class Dispatcher:
             self._store_failures += 1
             return self._store_retry_at
 
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are under way."""
+        return len(self._in_flight)
+
+    async def finish(self) -> None:
+        """Wait until no attempt is under way."""
+        while under_way := [task for task in self._in_flight.values() if not task.done()]:
+            await asyncio.wait(under_way)
+
     def _held_until(self, now: datetime) -> datetime | None:
         if self._store_retry_at and self._store_retry_at > now:
             return self._store_retry_at
@@ -189,7 +204,7 @@ class Dispatcher:
     async def _send(self, claim: Claim) -> Json | None:
         """One attempt; returns the receipt that later parts refer to."""
         try:
-            async with asyncio.timeout(_ATTEMPT_TIMEOUT):
+            async with asyncio.timeout(self._timeout.total_seconds()):
                 return await self._send_as_taken(claim)
         except TimeoutError as error:
             raise SinkError("timeout", Outcome.RETRY, ambiguous=True) from error
@@ -316,8 +331,9 @@ class Dispatcher:
     async def _drain(self) -> None:
         tasks = tuple(self._in_flight.values())
         try:
-            if tasks:
-                await asyncio.wait(tasks, timeout=self._grace.total_seconds())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._grace.total_seconds()):
+                    await self.finish()
         finally:
             for task in tasks:
                 task.cancel()
