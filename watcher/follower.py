@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
@@ -19,6 +20,26 @@ _SEEN_EVERY = timedelta(minutes=1)
 _RETRY = 1.0
 
 
+class Reporter(Protocol):
+    """What the loops around a cluster tell, after the fact."""
+
+    def recorded(self, record: Record) -> None:
+        """A decision was committed."""
+        ...
+
+    def store_refused(self, error: StoreError) -> None:
+        """The store did not take one."""
+        ...
+
+    def watched(self, cluster: str, events: Sequence[WatchEvent]) -> None:
+        """The watch delivered this."""
+        ...
+
+    def probed(self, cluster: str, probe: Probe) -> None:
+        """A heartbeat's answer came."""
+        ...
+
+
 class Follower:
     """The loops around one cluster's observer and heartbeat."""
 
@@ -31,9 +52,7 @@ class Follower:
         audiences: Sequence[Audience],
         health: HealthPolicy,
         reach: ClusterPolicy,
-        *,
-        committed: Callable[[Record], None],
-        failed: Callable[[StoreError], None],
+        reporter: Reporter,
     ) -> None:
         now = clock.now()
         self.cluster = cluster
@@ -41,7 +60,10 @@ class Follower:
             cluster.name, cluster.scopes, cluster.last_byte_at, reach.stream_silent_for, now
         )
         view.clusters[cluster.name] = self.view
-        self._recorder = Recorder(cluster.name, store, audiences, committed, failed)
+        self._reporter = reporter
+        self._recorder = Recorder(
+            cluster.name, store, audiences, reporter.recorded, reporter.store_refused
+        )
         self.observer = Observer(self.view, self._recorder, health)
         self.heartbeat = Heartbeat(self.view, self._recorder, reach, now)
         self._store = store
@@ -88,12 +110,14 @@ class Follower:
             events = await self.cluster.events()
             async with self._turn:
                 await self.step(self._clock.now(), events)
+            self._reporter.watched(self.cluster.name, events)
 
     async def probe(self) -> None:
         """Step with a probe at each interval, jittered so that a fleet does not beat in time; never ends."""
         interval = self.heartbeat.policy.interval.total_seconds()
         while True:
             probe = await self.cluster.probe()
+            self._reporter.probed(self.cluster.name, probe)
             async with self._turn:
                 now = self._clock.now()
                 await self.step(now, probe=probe)

@@ -108,8 +108,7 @@ class Stage:
             (Audience("replay"),),
             self._timeline.health,
             self._timeline.heartbeat,
-            committed=self._committed,
-            failed=self._refused,
+            self,
         )
         await self._follower.restore()
         news = self._whole() if self._up else [Broken("", _DOWN)]
@@ -163,12 +162,22 @@ class Stage:
         """While the server is up its stream is never silent."""
         return self._clock.now() if self._up else self._down_at
 
-    def _refused(self, error: StoreError) -> None:
-        raise error
+    # What the follower reports
 
-    def _committed(self, record: Record) -> None:
+    def recorded(self, record: Record) -> None:
+        """Keep what at least one sink would have been sent."""
         kept = {d.event for d in record.deliveries if d.state is not DeliveryState.SUPPRESSED}
         self._sent += [event for event in record.events if event.id in kept]
+
+    def store_refused(self, error: StoreError) -> None:
+        """A replay without its store shows nothing."""
+        raise error
+
+    def watched(self, cluster: str, events: Sequence[WatchEvent]) -> None:
+        """Not asked for."""
+
+    def probed(self, cluster: str, probe: Probe) -> None:
+        """Not asked for."""
 
 
 class _SilentCluster:

@@ -1,0 +1,281 @@
+"""The composition root: the only file that names concrete classes, and the one group of loops."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from aiohttp.web import AppRunner
+from msgspec import Struct
+
+from watcher import __version__, audit
+from watcher.clock import SystemClock
+from watcher.cluster.api import KubeCluster
+from watcher.cluster.auth import find_auth
+from watcher.cluster.transport import Timings
+from watcher.config import (
+    ClusterSettings,
+    Config,
+    ConsoleSettings,
+    SinkSettings,
+    SlackSettings,
+    SlackWebhookSettings,
+    WebhookSettings,
+)
+from watcher.core.compose import compose
+from watcher.core.model import Edge, Event, Part, Severity, Subject, delivery_id, incident_id
+from watcher.core.planning import Audience
+from watcher.dispatcher import Dispatcher
+from watcher.errors import SinkError, StoreError
+from watcher.follower import Follower
+from watcher.metrics import Metrics
+from watcher.ports import Clock, Notification, Record, Sink, Store
+from watcher.reporting import Reporting
+from watcher.sinks.console import Console
+from watcher.sinks.http import Sender
+from watcher.sinks.slack_bot import SlackBot
+from watcher.sinks.slack_webhook import SlackWebhook
+from watcher.sinks.webhook import Webhook
+from watcher.stores.database import open_store
+from watcher.view import View
+from watcher.web import make_app, serve
+
+_STORE_CHECK_SECONDS: Final = 15.0
+
+
+class TestResult(Struct, frozen=True):
+    """How one sink took a test message; `latency` in seconds."""
+
+    __test__ = False  # not a test case, whatever pytest makes of its name
+
+    sink: str
+    ok: bool
+    latency: float
+    error: str = ""
+
+
+class Process:
+    """Everything that runs, wired; `run` is its life."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        self.view = View()
+        self.metrics = Metrics(self.view, clock, [sink.name for sink in config.sinks])
+        self.addresses: Sequence[str] = ()
+        """Where the web answers, once it does."""
+        self._config = config
+        self._clock = clock
+        self._reporting = _Reporting(self.view, self.metrics, self.wake)
+        self._clusters = [make_cluster(settings, config, clock) for settings in config.clusters]
+        self._sinks = [make_sink(settings, clock) for settings in config.sinks]
+        self._store: Store = open_store(config.store.url.read(), clock, exclusive=True)
+        self.view.store_error = None
+        self._dispatchers = {
+            sink.traits.name: Dispatcher(sink, self._store, clock, self._reporting)
+            for sink in self._sinks
+        }
+        told = [sink.traits for sink in self._sinks if sink.traits.name in config.told]
+        self._followers = [
+            Follower(
+                cluster,
+                self.view,
+                self._store,
+                clock,
+                [Audience(t.name, t.chat, t.threads) for t in told],
+                config.health_policy(),
+                config.cluster_policy(),
+                self._reporting,
+            )
+            for cluster in self._clusters
+        ]
+        self._loops: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Live until `stop` is set; a loop that ends before that ends the process with its error."""
+        app = make_app(self.view, self._store, self.metrics, self._clock, self.dead_loops)
+        web: AppRunner | None = None
+        try:
+            web = await serve(app, self._config.web.address)
+            self.addresses = [f"{host}:{port}" for host, port, *_ in web.addresses]
+            audit.emit("process.started", version=__version__, address=" ".join(self.addresses))
+            async with asyncio.TaskGroup() as group:
+                for name, loop in self._endless():
+                    self._loops[name] = group.create_task(_never_ends(name, loop), name=name)
+                ready()
+                await stop.wait()
+                for task in self._loops.values():
+                    task.cancel()
+        finally:
+            await self._close(web)
+        audit.emit("process.stopped", reason="asked to")
+
+    def dead_loops(self) -> list[str]:
+        """Loops that have ended although nobody asked them to."""
+        return [name for name, task in self._loops.items() if task.done()]
+
+    def _endless(self) -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
+        loops = [("store", self._check_store())]
+        loops += [(f"sink {name}", d.run()) for name, d in self._dispatchers.items()]
+        for cluster, follower in zip(self._clusters, self._followers, strict=True):
+            loops.append((f"cluster {cluster.name}", self._follow(cluster, follower)))
+        return loops
+
+    async def _follow(self, cluster: KubeCluster, follower: Follower) -> None:
+        await follower.restore()
+        async with asyncio.TaskGroup() as group:
+            for loop in (cluster.run, follower.watch, follower.probe, follower.keep_time):
+                group.create_task(_never_ends(loop.__qualname__, loop()))
+
+    async def _check_store(self) -> None:
+        """Notice a store that fails while nothing happens, and one that is back."""
+        while True:
+            await self._clock.sleep(_STORE_CHECK_SECONDS)
+            try:
+                await self._store.ping()
+            except StoreError as error:
+                self._reporting.store_refused(error)
+            else:
+                self._reporting.store_works()
+
+    def wake(self, sink: str) -> None:
+        """Let a sink look at its queue."""
+        if (dispatcher := self._dispatchers.get(sink)) is not None:
+            dispatcher.wake()
+
+    async def _close(self, web: AppRunner | None) -> None:
+        if web is not None:
+            await web.cleanup()
+        for follower in self._followers:
+            await follower.stop(self._clock.now())
+        for cluster in self._clusters:
+            await cluster.close()
+        for sink in self._sinks:
+            await sink.close()
+        await self._store.close()
+
+
+class _Reporting(Reporting):
+    """Wakes the sinks for which a commit left something."""
+
+    def __init__(self, view: View, metrics: Metrics, wake: Callable[[str], None]) -> None:
+        super().__init__(view, metrics)
+        self._wake = wake
+
+    def recorded(self, record: Record) -> None:
+        """A decision was committed."""
+        super().recorded(record)
+        for sink in {delivery.sink for delivery in record.deliveries}:
+            self._wake(sink)
+
+
+def make_cluster(settings: ClusterSettings, config: Config, clock: Clock) -> KubeCluster:
+    """Build the adapter of one API server; raises ConfigError for credentials that cannot be found."""
+    auth = find_auth(clock, settings.kubeconfig, settings.context)
+    return KubeCluster(
+        settings.name,
+        auth,
+        clock,
+        scopes=settings.namespaces or ("",),
+        label_selector=settings.label_selector,
+        timings=Timings(probe=config.heartbeat.timeout.total_seconds()),
+    )
+
+
+def make_sink(settings: SinkSettings, clock: Clock) -> Sink:
+    """Build the sink of that type."""
+    match settings:
+        case ConsoleSettings():
+            return Console(settings.name)
+        case SlackSettings():
+            sender = _sender(settings, clock)
+            return SlackBot(
+                settings.name,
+                sender,
+                token=settings.token.read,
+                channel=settings.channel,
+                api_url=settings.api_url,
+            )
+        case SlackWebhookSettings():
+            return SlackWebhook(settings.name, _sender(settings, clock), url=settings.url.read)
+        case WebhookSettings():
+            return Webhook(
+                settings.name,
+                _sender(settings, clock),
+                url=settings.url.read,
+                secrets=[secret.read for secret in settings.secrets],
+            )
+
+
+def _sender(
+    settings: SlackSettings | SlackWebhookSettings | WebhookSettings, clock: Clock
+) -> Sender:
+    return Sender(clock, ca_file=settings.ca_file, allow_http=settings.allow_http)
+
+
+async def run(
+    config: Config,
+    *,
+    clock: Clock | None = None,
+    ready: Callable[[Process], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Run until `stop` is set, or SIGTERM or SIGINT comes.
+
+    Raises ConfigError, StoreError when it cannot start; an ExceptionGroup when a loop has died.
+    """
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        process = Process(config, clock or SystemClock())
+        await process.run(stop, lambda: ready(process) if ready is not None else None)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def test_notify(config: Config, name: str | None = None) -> list[TestResult]:
+    """Send one clearly marked test to each sink, or to the one of that name."""
+    clock = SystemClock()
+    chosen = [settings for settings in config.sinks if name in (None, settings.name)]
+    return [await _test(make_sink(settings, clock), clock) for settings in chosen]
+
+
+async def _test(sink: Sink, clock: Clock) -> TestResult:
+    began = clock.now()
+    try:
+        await sink.send(_test_notification(sink, clock.wall()))
+    except SinkError as error:
+        return TestResult(sink.traits.name, False, _since(began, clock), str(error))
+    finally:
+        await sink.close()
+    return TestResult(sink.traits.name, True, _since(began, clock))
+
+
+def _test_notification(sink: Sink, now: datetime) -> Notification:
+    name = sink.traits.name
+    event = Event(
+        incident=incident_id(now, "test", name),
+        sequence=1,
+        edge=Edge.DEGRADED,
+        subject=Subject("", name=name),
+        at=now,
+        since=now,
+        opened_at=now,
+        reason="test",
+        severity=Severity.WARNING,
+        message=f"A test of the sink {name}, asked for on the command line. Nothing is wrong.",
+    )
+    part = Part.POST if sink.traits.chat else Part.EVENT
+    message = compose(event, latest=event, part=part, now=now)
+    return Notification(delivery_id(event.id, name, part), part, message, event, attempted_at=now)
+
+
+def _since(began: datetime, clock: Clock) -> float:
+    return (clock.now() - began) / timedelta(seconds=1)
+
+
+async def _never_ends(name: str, loop: Coroutine[Any, Any, None]) -> None:
+    await loop
+    raise RuntimeError(f"the loop {name} has ended, which it never should")
