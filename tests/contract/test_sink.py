@@ -241,6 +241,7 @@ async def test_each_attempt_has_a_connection_of_its_own(
     for _ in range(3):
         await sink.send(notification(event(Edge.DEGRADED), kind.part))
     assert [request.connection for request in server.requests] == [1, 2, 3]
+    assert {request.headers["connection"] for request in server.requests} == {"close"}
 
 
 async def test_a_secret_is_read_for_each_attempt(kind: Kind, server: FaultServer) -> None:

@@ -18,21 +18,22 @@ NASTY = (
     ":fire:", "&amp;", "login.evil.com", "https://evil.example", "\x00", "\x1b[31m", "\u202e",
     "\ud800", "😀", "e\u0301", "שלום", "\n", "<!date^1^{time}|x>", "@here", "`",
 )  # fmt: skip
-text = st.lists(st.sampled_from(NASTY) | st.text(max_size=40), max_size=30).map(
-    "".join
-) | st.builds(lambda piece, times: piece * times, st.sampled_from(NASTY), st.integers(0, 3000))
+pieces = st.sampled_from(NASTY)
+text = st.lists(pieces | st.text(max_size=20), max_size=8).map("".join) | st.builds(
+    lambda piece, times: piece * times, pieces, st.sampled_from([0, 50, 400])
+)
 messages = st.builds(
     Message,
     state=text,
     symbol=st.sampled_from(["🔴", "✅", ""]),
     title=text,
     text=text,
-    facts=st.lists(st.builds(Fact, text, text), max_size=14).map(tuple),
+    facts=st.lists(st.builds(Fact, text, text), max_size=11).map(tuple),
     why=text,
     command=text,
-    notes=st.lists(text, max_size=12).map(tuple),
+    notes=st.lists(text, max_size=5).map(tuple),
     line=text,
-    lines=st.lists(text, max_size=40).map(tuple),
+    lines=st.lists(text, max_size=20).map(tuple),
     since=st.none() | st.integers(0, 10**9).map(lambda s: BEGAN + timedelta(seconds=s)),
 )  # fmt: skip
 
@@ -61,8 +62,21 @@ def test_any_message_is_within_the_limits_and_inert(message: Message) -> None:
     for payload in forms(message):
         post = taken(payload)
         assert post.text
-        assert (post.mentions, post.links) == ([], [])
-        assert sum(units(line) for line in post.shown.split("\n")) <= 10_500
+        assert (post.mentions, post.links, post.emoji) == ([], [], [])
+
+
+@pytest.mark.parametrize("piece", ["x", "<", "😀", "&😀"])
+def test_the_largest_message_is_within_the_limits(piece: str) -> None:
+    """With everything too long and too much at once all blocks together stay under 10,000."""
+    long = piece * 9000
+    message = Message(
+        long, "🔴", long, long, (Fact(long, long),) * 30, long, long, (long,) * 30, long,
+        (long,) * 100, BEGAN,
+    )  # fmt: skip
+    for payload in forms(message):
+        post = taken(payload)
+        assert units(post.shown) <= 10_000
+        assert units(post.text) <= 4000
 
 
 @given(text, text, text)
@@ -109,13 +123,27 @@ def test_both_ends_of_a_long_name_stay() -> None:
     assert header.startswith("🔴 Unavailable: nnn")
     assert header.endswith("-the-end")
     assert name in post.text
+    assert post.links == []
 
 
 @pytest.mark.parametrize(
-    "effect",
-    ["<!channel>", "<@U1>", "<https://evil|ok>", "https://evil.example", "see login.evil.com"],
+    "payload",
+    [
+        {"text": "<!channel>"},
+        {"text": "<@U1>"},
+        {"text": "<https://evil|ok>"},
+        {"text": "https://evil.example", "parse": "full"},
+        {"text": "login.evil.com"},
+        {"blocks": [{"type": "header", "text": {"type": "plain_text", "text": ":fire:"}}]},
+        {
+            "blocks": [
+                {"type": "section", "text": {"type": "mrkdwn", "text": "https://evil.example"}}
+            ]
+        },
+    ],
+    ids=str,
 )
-def test_the_fake_would_see_an_effect(effect: str) -> None:
+def test_the_fake_would_see_an_effect(payload: Json) -> None:
     """The parser that the other tests trust does find what is not made inert."""
-    post = Post("C", "1.0", BEGAN, {"text": effect})
-    assert post.mentions or post.links
+    post = Post("C", "1.0", BEGAN, payload)
+    assert post.mentions or post.links or post.emoji

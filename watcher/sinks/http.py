@@ -250,7 +250,7 @@ def is_forbidden(address: str) -> bool:
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
     body = bytearray()
-    while len(body) < BODY_CAP and (piece := await content.read(BODY_CAP - len(body))):
+    while piece := await content.read(BODY_CAP - len(body)):
         body += piece
     return bytes(body)
 

@@ -35,8 +35,8 @@ from watcher.core.model import Event, Json
 TEXT_LIMIT: Final = 4000
 """chat.update refuses more."""
 HEADER_LIMIT: Final = 150
-CARD_LINES: Final = 4500
-LIST_LINES: Final = 8500
+CARD_LINES: Final = 4000
+LIST_LINES: Final = 7000
 """Units that a list may have in a message with all the rest, or alone: 10,000 altogether."""
 _WHY_LIMIT: Final = 1200
 _LINE_LIMIT: Final = 300

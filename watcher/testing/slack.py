@@ -24,6 +24,7 @@ _UPDATE_TEXT: Final = 4_000
 _POST_TEXT: Final = 40_000
 _RICH: Final = frozenset({"section", "list", "quote", "preformatted"})
 _CONTROL: Final = re.compile(r"<([^<>]*)>")
+_EMOJI: Final = re.compile(r":[a-z0-9_+-]+:")
 _AUTO_LINK: Final = re.compile(
     r"https?://\S+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|net|org|io|dev)\b", re.I
 )
@@ -78,6 +79,11 @@ class Post(Struct):
     def mentions(self) -> list[str]:
         """Everyone this would notify."""
         return [m for kind, m in _effects(self.payload) if kind == "mention"]
+
+    @property
+    def emoji(self) -> list[str]:
+        """Everything that would become a picture."""
+        return [m for kind, m in _effects(self.payload) if kind == "emoji"]
 
     @property
     def links(self) -> list[str]:
@@ -308,6 +314,8 @@ def _effects(payload: Json) -> Iterator[tuple[str, str]]:
     for holder, text in _texts([top, *payload.get("blocks", [])]):
         if holder["type"] == "mrkdwn":
             yield from _mrkdwn_effects(text, bool(holder.get("verbatim")))
+        if holder["type"] == "plain_text" and holder.get("emoji", True):
+            yield from (("emoji", name) for name in _EMOJI.findall(text))
     for element in _rich_elements(payload.get("blocks", [])):
         if element["type"] in ("user", "usergroup", "broadcast", "channel"):
             yield "mention", str(element)
