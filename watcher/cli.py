@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # Whatever takes long to import is imported by the command that needs it: `--help` is quick.
 
 app = typer.Typer(
-    help="Follows every Kubernetes Deployment, and tells when one is degraded or recovered.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -69,6 +68,14 @@ def main() -> None:
         sys.exit(141)
 
 
+@app.callback()
+def logging() -> None:
+    """Follow every Kubernetes Deployment, and tell when one is degraded or recovered."""
+    from watcher import audit
+
+    audit.configure(sys.stderr, "warning", json=not sys.stderr.isatty())
+
+
 @app.command()
 def run(
     config: ConfigFile = None,
@@ -92,9 +99,15 @@ def run(
         sinks=[sink.name for sink in settings.sinks],
         told=settings.told,
     )
+    import structlog
+
     from watcher.app import run as run_app
 
-    asyncio.run(run_app(settings))
+    try:
+        asyncio.run(run_app(settings))
+    except ExceptionGroup as died:  # a loop that should never end; a restart is the cure
+        structlog.stdlib.get_logger("watcher").critical("process.died", exc_info=died)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -343,10 +356,16 @@ def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> No
     from watcher.core.message import visible
 
     table = [[column.upper().replace("_", " ") for column in columns]]
-    table += [["" if cell is None else visible(str(cell), 500) for cell in row] for row in rows]
+    table += [[visible(_cell(value), 500) for value in row] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
     for cells in table:
         print("  ".join(map(str.ljust, cells, widths)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return "" if value is None else str(value)
 
 
 def _print_json(value: object) -> None:

@@ -58,6 +58,7 @@ async def serve(app: web.Application, address: str) -> web.AppRunner:
         logger=logger,
         keepalive_timeout=30,
         lingering_time=1,
+        shutdown_timeout=2,
         max_line_size=4096,
     )
     await runner.setup()

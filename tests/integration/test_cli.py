@@ -1,0 +1,403 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+import structlog
+import yaml
+
+from tests.events import event, outage
+from watcher.cli import main
+from watcher.clock import SystemClock
+from watcher.core.model import Delivery, DeliveryState, Edge, Part
+from watcher.ports import Record
+from watcher.stores.database import open_store
+from watcher.testing.apiserver import FakeApiServer
+from watcher.testing.objects import EARLIER, deployment, set_ready
+
+Printed = tuple[int, str, str]
+Watcher = Callable[..., Printed]
+NOW = datetime(2026, 11, 22, 14, 3, tzinfo=UTC)
+HEALTHY = deployment("shop", "web")
+DEGRADED = deployment("shop", "checkout")
+set_ready(DEGRADED, 1, EARLIER + timedelta(hours=1))
+BROKEN = {"metadata": {"name": "odd", "namespace": "shop"}, "spec": {"replicas": "many"}}
+
+
+@pytest.fixture
+def watcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Watcher]:
+    """Run a command in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*args: str, stdin: str = "", **env: str) -> Printed:
+        monkeypatch.setattr(sys, "argv", ["watcher", *args])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return code, out, err
+
+    yield command
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[FakeApiServer]:
+    """An API server with one healthy and one degraded Deployment, and a kubeconfig for it."""
+    server = FakeApiServer()
+    for obj in (HEALTHY, DEGRADED, deployment("pay", "ledger")):
+        server.apply(obj)
+    await server.start()
+    (tmp_path / "kubeconfig").write_text(json.dumps(server.kubeconfig()))
+    yield server
+    await server.stop()
+
+
+async def start(folder: Path, *args: str) -> asyncio.subprocess.Process:
+    """A real `watcher` process."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    paths = os.pathsep.join(filter(None, sys.path))
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "watcher", *args,
+        cwd=folder,
+        env=inherited | {"PYTHONPATH": paths},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+def listed(*items: Any) -> str:  # noqa: ANN401 - any JSON
+    return json.dumps({"kind": "List", "apiVersion": "v1", "items": list(items)})
+
+
+FILES = [
+    pytest.param(listed(HEALTHY), 0, {"web": "healthy"}, id="a list"),
+    pytest.param(json.dumps(HEALTHY), 0, {"web": "healthy"}, id="one object"),
+    pytest.param(json.dumps([HEALTHY]), 0, {"web": "healthy"}, id="a bare array"),
+    pytest.param(
+        f"{json.dumps(HEALTHY)}\n\n{json.dumps(DEGRADED)}\n",
+        1,
+        {"web": "healthy", "checkout": "degraded"},
+        id="JSON lines",
+    ),
+    pytest.param(yaml.safe_dump(DEGRADED), 1, {"checkout": "degraded"}, id="YAML"),
+    pytest.param(
+        f"kind: Service\n---\n---\n{yaml.safe_dump(HEALTHY)}", 0, {"web": "healthy"}, id="manifests"
+    ),
+    pytest.param(listed(), 0, {}, id="an empty list"),
+    pytest.param('{"items": null}', 0, {}, id="a list without items"),
+    pytest.param(listed(HEALTHY, BROKEN), 2, {"web": "healthy", "odd": "unknown"}, id="unreadable"),
+    pytest.param(listed(5, DEGRADED), 1, {"?": "unknown", "checkout": "degraded"}, id="no object"),
+    pytest.param(listed(HEALTHY, {"kind": "Pod"}), 0, {"web": "healthy"}, id="of several kinds"),
+    pytest.param("\ufeff" + json.dumps(HEALTHY), 0, {"web": "healthy"}, id="a byte order mark"),
+]
+
+
+@pytest.mark.parametrize(("text", "code", "healths"), FILES)
+def test_check_judges_what_a_file_has(
+    watcher: Watcher, text: str, code: int, healths: dict[str, str]
+) -> None:
+    """Exit code: 0 none degraded, 1 some degraded, 2 nothing can be said of some."""
+    Path("file").write_text(text)
+    ended, out, err = watcher("check", "-f", "file", "-o", "json")
+    assert (ended, err) == (code, "")
+    answer = json.loads(out)
+    assert list(answer) == ["status", "as_of", "summary", "deployments"]
+    assert {row["name"]: row["health"] for row in answer["deployments"]} == healths
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        pytest.param("", "file: there is no Deployment in it", id="empty"),
+        pytest.param("# nothing", "file: there is no Deployment in it", id="a comment"),
+        pytest.param('{"kind": "Pod"}', "file: there is no Deployment in it", id="another kind"),
+        pytest.param(
+            listed({"kind": "Pod"}), "file: there is no Deployment in it", id="only others"
+        ),
+        pytest.param("hello", "file: neither a Deployment nor a list of them", id="text"),
+        pytest.param('{"items": 5}', "file: neither a Deployment nor a list of them", id="no list"),
+        pytest.param('{"kind":\n "List"', "file:2:8: not JSON: ", id="cut off"),
+        pytest.param('{"a": 1}\n{"b" 2}\n', "file:2:6: not JSON: ", id="a bad line"),
+        pytest.param('{"a": "\u2028"}\n{"b" 2}\n', "file:2:6: not JSON: ", id="an odd separator"),
+        pytest.param("a: 1\n b: 2", "file:2:3: not YAML: ", id="bad YAML"),
+        pytest.param(
+            "a: !!python/name:os.system", "file:1:4: not YAML: ", id="YAML that would run"
+        ),
+        pytest.param("[" * 100_000, "file: neither JSON nor YAML that can be read", id="too deep"),
+        pytest.param("a: 1\x07", "file: neither JSON nor YAML that can be read", id="control"),
+    ],
+)
+def test_check_says_in_one_line_what_is_wrong_with_a_file(
+    watcher: Watcher, text: str, place: str
+) -> None:
+    Path("file").write_text(text)
+    code, out, err = watcher("check", "-f", "file")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"watcher: {place}")
+    assert err.count("\n") == 1
+
+
+def test_check_of_a_file_that_is_not_there_is_one_line(watcher: Watcher) -> None:
+    told = watcher("check", "-f", "none.json")
+    assert told == (2, "", "watcher: none.json: No such file or directory\n")
+
+
+def test_check_reads_standard_input_and_one_namespace(watcher: Watcher) -> None:
+    both = listed(DEGRADED, deployment("pay", "ledger"))
+    code, out, _ = watcher("check", "-f", "-", "-n", "pay", stdin=both)
+    assert code == 0
+    assert out.splitlines() == [
+        "NAMESPACE  NAME    READY  AVAILABLE  HEALTH   REASON  MESSAGE",
+        "pay        ledger  3/3    3          healthy          3 of 3 replicas available",
+        "1 healthy",
+    ]
+
+
+def test_check_shows_what_is_wrong_first_and_hostile_names_inert(watcher: Watcher) -> None:
+    hostile = deployment("shop", "x\x1b[31m\n[bold]y", 3, 3)
+    Path("file").write_text(listed(hostile, HEALTHY, DEGRADED))
+    code, out, _ = watcher("check", "-f", "file")
+    assert code == 1
+    assert [line.split()[1] for line in out.splitlines()[1:]] == [
+        "checkout",
+        "web",
+        "x",
+        "healthy,",
+    ]
+    assert "x [bold]y" in out
+    assert "\x1b" not in out
+
+
+async def test_check_lists_a_live_cluster(tmp_path: Path, cluster: FakeApiServer) -> None:
+    """With one list, no watch left behind, and nothing but the answer on standard output."""
+    process = await start(tmp_path, "check", "--kubeconfig", "kubeconfig", "-o", "json")
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (1, b"")
+    rows = {row["name"]: row["health"] for row in json.loads(out)["deployments"]}
+    assert rows == {"web": "healthy", "checkout": "degraded", "ledger": "healthy"}
+
+
+async def test_check_of_a_cluster_that_refuses_is_one_line(
+    tmp_path: Path, cluster: FakeApiServer
+) -> None:
+    cluster.forbidden.add(("list", "pay"))
+    process = await start(tmp_path, "check", "--kubeconfig", "kubeconfig", "-n", "pay")
+    out, err = await process.communicate()
+    assert (process.returncode, out) == (2, b"")
+    assert err.startswith(b"watcher: ")
+    assert b"forbidden" in err.lower()
+    assert err.count(b"\n") == 1
+
+
+async def test_run_serves_until_it_is_asked_to_stop(tmp_path: Path, cluster: FakeApiServer) -> None:
+    """Audit lines on standard error, exit code 0 after SIGTERM."""
+    flags = ("--kubeconfig", "kubeconfig", "--address", "127.0.0.1:0")
+    process = await start(tmp_path, "run", *flags)
+    assert process.stderr is not None
+    log: list[dict[str, Any]] = []
+    async for line in process.stderr:
+        log.append(json.loads(line))
+        if log[-1]["event"] == "cluster.listed":
+            break
+    address = next(line["address"] for line in log if line["event"] == "process.started")
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://{address}/readyz") as answer:
+            assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+        summary = {"unknown": 1}
+        while summary["unknown"]:  # until the stream behind the list is open
+            async with session.get(f"http://{address}/health/deployments") as answer:
+                summary = (await answer.json())["summary"]
+        assert (summary["healthy"], summary["degraded"]) == (2, 1)
+    process.send_signal(signal.SIGTERM)
+    log += [json.loads(line) for line in (await process.stderr.read()).splitlines()]
+    assert await process.wait() == 0
+    assert [log[0]["event"], log[-1]["event"]] == ["config.loaded", "process.stopped"]
+    assert log[0]["sinks"] == ["console"]
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (
+            {"WATCHER_WEB__ADDRESS": "8080", "WATCHER_X": "1"},
+            ["WATCHER_X: ", "WATCHER_WEB__ADDRESS: "],
+        ),
+        ({"SLACK_WEBHOOK_URL": "http://example.com/s3cr3t-path"}, ["sinks.0.url: http:// is for"]),
+    ],
+    ids=["a mistake", "a URL that may not be"],
+)
+def test_run_does_not_start_with_a_wrong_configuration(
+    watcher: Watcher, env: dict[str, str], words: list[str]
+) -> None:
+    """Every problem is a line of its own, and none has a secret in it."""
+    code, out, err = watcher("run", **env)
+    assert (code, out) == (2, "")
+    told = err.splitlines()
+    assert len(told) == len(words)
+    for line, word in zip(told, words, strict=True):
+        assert line.startswith(f"watcher: {word}")
+    assert "s3cr3t" not in err
+
+
+def test_config_validate_tells_every_problem_with_its_place(watcher: Watcher) -> None:
+    Path("c.yaml").write_text("health: {degraded: 1s}\nweb: {address: nowhere}\n")
+    code, out, err = watcher("config", "validate", "--config", "c.yaml")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "watcher: c.yaml: health.degraded: unknown key",
+        "watcher: c.yaml: web.address: must be HOST:PORT or :PORT, an IPv6 host in brackets",
+    ]
+
+
+def test_config_validate_only_warns_of_secrets_that_are_elsewhere(watcher: Watcher) -> None:
+    Path("c.yaml").write_text("sinks: [{name: hook, type: slack_webhook, url: {env: NOT_HERE}}]")
+    code, out, err = watcher("config", "validate", "--config", "c.yaml")
+    assert (code, out) == (0, "ok: 1 cluster(s); sinks: hook (slack_webhook)\n")
+    assert "warning: sinks.0.url: environment variable NOT_HERE is not set" in err
+
+
+def test_config_show_masks_secrets(watcher: Watcher) -> None:
+    sinks = '[{"name": "a", "type": "webhook", "url": "https://h/s3cr3t"}]'
+    code, out, err = watcher("config", "show", WATCHER_SINKS=sinks)
+    assert (code, err) == (0, "")
+    assert yaml.safe_load(out)["sinks"][0]["url"] == "https://h/***"
+    assert "s3cr3t" not in out
+
+
+def test_config_schema_is_json(watcher: Watcher) -> None:
+    code, out, _ = watcher("config", "schema")
+    assert code == 0
+    assert "sinks" in json.loads(out)["properties"]
+
+
+def test_migrate_can_run_twice(watcher: Watcher) -> None:
+    first = watcher("migrate")
+    assert first[0] == 0
+    assert first[1].startswith("schema None -> ")
+    code, out, _ = watcher("migrate")
+    assert code == 0
+    assert out.endswith(": nothing to do\n")
+
+
+def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
+    opened = event(Edge.DEGRADED)
+
+    async def fill() -> None:
+        store = open_store("sqlite:///watcher.db", SystemClock())
+        rows = [
+            Delivery("oncall", opened.id, opened.incident, 1, Part.EVENT, opened.at),
+            Delivery(
+                "hook", opened.id, opened.incident, 1, Part.EVENT, opened.at,
+                DeliveryState.SUPPRESSED, "silenced",
+            ),
+        ]  # fmt: skip
+        await store.record(
+            Record(events=(opened, outage(Edge.DEGRADED)), deliveries=tuple(rows)), NOW
+        )
+        await store.close()
+
+    asyncio.run(fill())
+    code, out, _ = watcher("history", "shop/checkout", "--sink", "hook", "-o", "json")
+    assert code == 0
+    (row,) = json.loads(out)
+    assert (row["sink"], row["state"], row["reason"]) == ("hook", "suppressed", "silenced")
+    assert (row["subject"], row["event"]) == ("shop/checkout", "deployment.degraded")
+    code, out, _ = watcher("history")
+    assert sorted(line.split()[3] for line in out.splitlines()[1:]) == ["hook", "oncall"]
+    assert watcher("history", "other/")[1].count("\n") == 1
+    assert watcher("history", "--since", "5s")[1].count("\n") == 1
+
+
+def test_history_without_a_store_says_so(watcher: Watcher) -> None:
+    """Rather than leaving an empty one behind in the wrong folder."""
+    assert watcher("history") == (2, "", "watcher: there is no store at watcher.db\n")
+    assert list(Path().iterdir()) == []
+
+
+def test_replay_prints_what_would_be_sent(watcher: Watcher) -> None:
+    lines = [
+        {"at": 0, "type": "LIST", "items": [HEALTHY]},
+        {"at": 10, "type": "MODIFIED", "object": HEALTHY | {"status": DEGRADED["status"]}},
+        {"at": 200, "type": "END"},
+    ]
+    text = "\n".join(msgspec.json.encode(line).decode() for line in lines)
+    code, out, err = watcher("replay", "-", "-o", "json", stdin=text)
+    assert (code, err) == (0, "")
+    (told,) = [json.loads(line) for line in out.splitlines()]
+    assert (told["at"], told["event"], told["deployment"]) == (70.0, "degraded", "web")
+    code, out, _ = watcher("replay", "-", stdin=text)
+    assert out == "+70.0 s  degraded  shop/web  below_minimum  warning\n"
+
+
+def test_replay_names_the_line_that_is_wrong(watcher: Watcher) -> None:
+    code, out, err = watcher("replay", "-", stdin='{"at": 0, "type": "LIST", "items": []}\n{"at"')
+    assert (code, out) == (2, "")
+    assert err.startswith("watcher: line 2: ")
+    assert err.count("\n") == 1
+
+
+def test_test_notify_tells_how_each_sink_took_it(watcher: Watcher) -> None:
+    sinks = (
+        '[{"name": "log", "type": "console"},'
+        '{"name": "hook", "type": "webhook", "url": "http://127.0.0.1:9/s3cr3t"}]'
+    )
+    code, out, err = watcher("test-notify", WATCHER_SINKS=sinks)
+    assert (code, err) == (1, "")
+    results = [line.split() for line in out.splitlines() if line.startswith(("log ", "hook "))]
+    assert [(words[0], words[1]) for words in results] == [("log", "ok"), ("hook", "failed")]
+    assert "s3cr3t" not in out
+    assert watcher("test-notify", "log")[0] == 0
+
+
+def test_test_notify_knows_its_sinks(watcher: Watcher) -> None:
+    told = watcher("test-notify", "pager")
+    assert told == (2, "", "watcher: no sink is called 'pager'; there are: console\n")
+
+
+def test_an_unknown_flag_is_a_usage_error(watcher: Watcher) -> None:
+    code, out, err = watcher("check", "--bogus")
+    assert (code, out) == (2, "")
+    assert "No such option" in err
+
+
+def test_a_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
+    """As with `watcher check … | head -1`."""
+    (tmp_path / "big.json").write_text(listed(*[HEALTHY] * 2_000))
+    script = f"{sys.executable} -m watcher check -f big.json | head -1"
+    env = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=tmp_path, env=env, capture_output=True, check=True
+    )
+    assert done.stdout.startswith(b"NAMESPACE")
+    assert done.stderr == b""
+
+
+def test_help_is_quick() -> None:
+    """It loads neither the client of the cluster, nor the store, nor the web."""
+    script = (
+        "import sys; sys.argv=['watcher', '--help']; from watcher.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(*{'aiohttp', 'sqlalchemy', 'kubernetes', 'pydantic', 'slack_sdk'} & sys.modules.keys())"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, check=True)
+    assert done.stdout.splitlines()[-1] == b""
