@@ -417,7 +417,7 @@ async def test_an_incident_is_one_message_with_a_thread(slack: FakeSlack, bot: S
     assert post.shown.startswith("✅ Recovered after 12 min: shop/checkout")
     assert [len(post.edits), [reply.broadcast for reply in post.replies]] == [2, [False, True]]
     assert thread == {"channel": CHANNEL, "ts": post.ts}
-    assert "14:07 UTC Unavailable, news: shop/checkout" in post.replies[0].shown
+    assert "14:07 UTC Unavailable now: shop/checkout" in post.replies[0].shown
     assert slack.render().count("replied to a thread") == 1
 
 

@@ -61,7 +61,7 @@ FAILING = event(
             Part.REPLY,
             "Recovered: Deployment shop/checkout in prod-eu was unavailable 14:02\N{EN DASH}14:14 UTC (12 min)."
             " Now 3 of 3 replicas available."
-            " The reason was: nothing serves: 0 of 3 replicas available, 2 needed.",
+            " The reason was: nothing serves, 0 of 3 replicas available, 2 needed.",
             id="recovered",
         ),
         pytest.param(
@@ -69,7 +69,7 @@ FAILING = event(
             Part.REPLY,
             "Closed: Deployment shop/checkout in prod-eu was scaled to zero. It was unavailable"
             " 14:02\N{EN DASH}14:17 UTC (15 min) and had not recovered."
-            " The reason was: nothing serves: 0 of 3 replicas available, 2 needed.",
+            " The reason was: nothing serves, 0 of 3 replicas available, 2 needed.",
             id="closed",
         ),
         pytest.param(
@@ -272,11 +272,15 @@ def test_the_thread_of_a_storm_names_what_is_new() -> None:
 
 
 def test_a_storm_that_is_over_says_how_it_ended() -> None:
-    """Every end of a storm is accounted for."""
+    """Every end of a storm is accounted for; the last reply sums up and names the last ones."""
     rows = members(3, m0=Edge.RECOVERED, m1=Edge.RECOVERED, m2=Edge.CLOSED)
-    message = say(digest(Edge.RECOVERED, "m2", sequence=4), Part.EDIT, members=rows)
-    assert message.state == "Recovered"
-    assert message.title == "3 Deployments were degraded in prod-eu: 2 recovered, 1 closed"
+    end = digest(Edge.RECOVERED, "m2", sequence=4)
+    for part in (Part.EDIT, Part.REPLY):
+        message = say(end, part, members=rows, covers=(end,))
+        assert message.state == "Recovered"
+        assert message.title == "3 Deployments were degraded in prod-eu: 2 recovered, 1 closed"
+        assert len(message.lines) == (3 if part is Part.EDIT else 1)
+        assert message.broadcast is (part is Part.REPLY)
 
 
 def test_sight_restored_names_what_changed_meanwhile() -> None:

@@ -90,7 +90,7 @@ def _down(event: Event, now: datetime, restates: bool) -> Message:
     numbers, _, said = visible(event.message).partition("; ")
     change = ""
     if event.edge is Edge.UPDATED and not restates:
-        change = ", worse than before" if event.worsened else ", news"
+        change = ", worse than before" if event.worsened else " now"
     state = words.state(event)
     note = _UNSETTLED if state == "Flapping" else ""
     lead = f"{state}{change}: Deployment {where} in {_cluster(event)} {since}: {reason}"
@@ -183,33 +183,32 @@ def _sight_again(event: Event, members: Sequence[Event]) -> Message:
 
 def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Message:
     """Many incidents in one message: all of them, or only those that `news` adds or ends."""
-    if news:
-        named = {incident for each in news for incident in each.members}
-        members = [member for member in members if member.incident in named]
     members = sorted(members, key=_urgency)
-    standing = _standing(members)
+    named = {incident for each in news for incident in each.members}
+    listed = [m for m in members if m.incident in named] if news else members
+    if event.edge not in ENDS:  # the last reply sums up all of it
+        members = listed
     ended = [member for member in members if member.edge in ENDS]
     over = bool(members) and len(ended) == len(members)
-    count = f"{len(members)} {'Deployment' if len(members) == 1 else 'Deployments'}"
-    title = f"{count} {'were ' if over else ''}degraded in {_cluster(event)}"
+    title = f"{_count(members)} {'were ' if over else ''}degraded in {_cluster(event)}"
     if ended:
-        title = f"{title}: {standing}"
+        title = f"{title}: {_standing(members)}"
     state = "Recovered" if over else "Degraded"
     total = any(m.edge not in ENDS and words.nothing_serves(m) for m in members)
     return Message(
         state=state,
         symbol=words.SYMBOLS["Unavailable" if total else state],
         title=title,
-        text=words.sentences(title, _names(members)),
+        text=words.sentences(title, _names(listed)),
         facts=(
             Fact("Cluster", _cluster(event)),
-            Fact("Deployments", standing),
+            Fact("Deployments", _standing(members)),
             Fact("By namespace", _tally(member.subject.namespace for member in members)),
             Fact("By reason", _tally(words.reason(member) for member in members)),
         ),
         command="" if over else "kubectl get events --all-namespaces --field-selector type=Warning",
         line=_line(event, title),
-        lines=tuple(_member(member, event.at) for member in members),
+        lines=tuple(_member(member, event.at) for member in listed),
         since=event.since,
     )
 
@@ -234,6 +233,10 @@ def _own(event: Event, now: datetime) -> Message:
 
 def _urgency(member: Event) -> tuple[bool, bool, str]:
     return member.edge in ENDS, not words.nothing_serves(member), str(member.subject)
+
+
+def _count(members: Sequence[Event]) -> str:
+    return f"{len(members)} {'Deployment' if len(members) == 1 else 'Deployments'}"
 
 
 def _standing(members: Iterable[Event]) -> str:
@@ -277,8 +280,8 @@ def _cluster(event: Event) -> str:
 
 def _why(event: Event) -> str:
     """Our words, then the cluster's own, which count for more."""
-    message = visible(event.message)
-    return f"{words.reason(event)}: {message}" if message else words.reason(event)
+    between = ": " if event.subject.is_cluster else ", "
+    return between.join(filter(None, (words.reason(event), visible(event.message))))
 
 
 def _now_available(event: Event) -> str:
