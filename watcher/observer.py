@@ -53,8 +53,11 @@ class Observer:
         self._retry_after = _RETRY_FIRST
         self._deadlines: list[tuple[datetime, str]] = []
         self._openings: deque[datetime] = deque()
-        self._blind_until = view.blind_since or datetime.min.replace(tzinfo=UTC)
-        """Up to when blind time has been given back."""
+        self._blind_from = view.blind_since
+        """From when blind time is yet to be given back; None while the cluster is in sight."""
+        self._relisted_at = datetime.min.replace(tzinfo=UTC)
+        self._given_back = False
+        """Whether what was given back is yet to be kept."""
 
     def restore(self, saved: Iterable[Saved], seen_at: datetime | None) -> None:
         """Take up what a former process left, and when it last saw the cluster."""
@@ -103,6 +106,7 @@ class Observer:
         """Let time pass: fire, recover and re-judge what was due by now."""
         self._look(now)
         await self._retry(now)
+        await self._keep_given_back(now)
         while self.view.blind_since is None and self._deadlines and self._deadlines[0][0] <= now:
             drafts: Drafts = {}
             batch: dict[str, None] = {}
@@ -240,6 +244,7 @@ class Observer:
         state = self.view.scopes[scope]
         state.listed = True
         state.relists += 1
+        self._relisted_at = now
         if self.view.complete_at is None and all(s.listed for s in self.view.scopes.values()):
             self.view.complete_at = now
 
@@ -282,20 +287,31 @@ class Observer:
     def _look(self, now: datetime) -> None:
         """Notice that sight was lost or came back, and give back the time in between."""
         view = self.view
-        in_sight = view.fresh(now)
-        if view.blind_since is None:
-            if not in_sight:
-                view.blind_since, view.fresh_since = now, None
-                self._blind_until = now
-            return
-        if blind := max(now - self._blind_until, timedelta(0)):
+        if self._blind_from is not None and now > self._blind_from:
+            blind = now - self._blind_from
             for t in view.tracked.values():
                 t.baseline = baseline.put_off(t.baseline, blind)
                 if t.verdict.until is not None:
                     t.verdict = replace(t.verdict, until=t.verdict.until + blind)
-        self._blind_until = now
-        if in_sight:
+            self._given_back = True
+        relisted = view.outage is None or self._relisted_at >= view.outage.opened_at
+        self._blind_from = None if relisted and view.in_sight(now) else now
+        if not view.fresh(now):
+            view.blind_since, view.fresh_since = view.blind_since or now, None
+        elif view.blind_since is not None:
             view.blind_since, view.fresh_since = None, now
+
+    async def _keep_given_back(self, now: datetime) -> None:
+        """A restart must not take back the time that blindness has put deadlines off by."""
+        if not self._given_back or self.view.blind_since is not None:
+            return
+        self._given_back = False
+        drafts = {
+            uid: Draft(t.snapshot.subject, t.phase, t.baseline)
+            for uid, t in self.view.tracked.items()
+            if baseline.must_be_saved(t.saved, t.baseline, left_settled=False)
+        }
+        await self._commit(drafts, now)
 
     def _expire(self, t: Tracked, now: datetime, drafts: Drafts) -> None:
         t.scheduled = None

@@ -52,8 +52,9 @@ def settle(
         return _settled(s.desired, s.floor, s.serving)
     if s.malformed or s.deleting:
         return baseline
-    if verdict.health is Health.PROGRESSING and baseline.progressed_at is None:
-        baseline = replace(baseline, progressed_at=now, progressing_since=now)
+    if verdict.health is Health.PROGRESSING and baseline.progressing_since is None:
+        moved_at = baseline.progressed_at or now
+        baseline = replace(baseline, progressed_at=moved_at, progressing_since=moved_at)
     observed = s.has_status and (s.generation is None or s.observed_generation >= s.generation)
     if (
         not baseline.settled
@@ -80,17 +81,21 @@ def resume(
         moved_at = min(now, (condition.updated_at or now) + away)
     if baseline.progressing_since is not None:
         moved_at = min(now, max(moved_at, baseline.progressing_since))
+        baseline = replace(baseline, progressing_since=moved_at)
     return replace(baseline, progressed_at=moved_at)
 
 
 def put_off(baseline: Baseline, blind: timedelta) -> Baseline:
     """Give back the time in which nothing could be seen."""
-    if baseline.raised_at is None and baseline.progressed_at is None:
+    moved_at = baseline.progressed_at or baseline.progressing_since
+    if baseline.raised_at is None and moved_at is None:
         return baseline
+    moved_at = moved_at and moved_at + blind
     return replace(
         baseline,
         raised_at=baseline.raised_at and baseline.raised_at + blind,
-        progressed_at=baseline.progressed_at and baseline.progressed_at + blind,
+        progressed_at=baseline.progressed_at and moved_at,
+        progressing_since=baseline.progressing_since and moved_at,
     )
 
 
@@ -98,7 +103,8 @@ def must_be_saved(saved: Baseline | None, baseline: Baseline, left_settled: bool
     """Whether a restart would judge differently without it."""
     if left_settled or saved is None:
         return True
-    return _durable(saved) != _durable(baseline)
+    since = baseline.progressing_since
+    return since not in (None, saved.progressing_since) or _durable(saved) != _durable(baseline)
 
 
 @lru_cache(maxsize=1024)  # settled Deployments share the same few

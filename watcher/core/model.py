@@ -128,6 +128,7 @@ class Baseline(Struct, frozen=True, gc=False):
     """The last desired count seen, so that a further raise is recognised after a restart."""
     raised_at: datetime | None = None
     progressing_since: datetime | None = None
+    """Progress is never dated before this: when it began to be waited for, put off by blind time."""
     progressed_at: datetime | None = None
     """Kept in memory only; see `core.baseline.resume`."""
 
