@@ -124,12 +124,11 @@ class Observer:
         drafts: Drafts = {}
         unjudged, self._unjudged = self._unjudged, {}
         for uid, t in list(self.view.tracked.items()):
-            t.phase = transitions.restart_clearing(t.phase, now, self.policy)
             _, s = unjudged.pop(uid, (t.scope, t.snapshot))
             if uid not in self._gone:
-                self._judge(t, s, now, drafts, seeded=True)
+                self._judge(t, s, now, drafts, seeded=True, anew=True)
         for scope, s in unjudged.values():
-            self._meet(scope, s, now, drafts, seeded=True)
+            self._meet(scope, s, now, drafts, seeded=True, anew=True)
         self._close_vanished(now, drafts)
         await self._commit(drafts, now)
 
@@ -160,7 +159,14 @@ class Observer:
             self._meet(scope, s, now, drafts, seeded=seeded)
 
     def _meet(
-        self, scope: str, s: DeploymentSnapshot, now: datetime, drafts: Drafts, *, seeded: bool
+        self,
+        scope: str,
+        s: DeploymentSnapshot,
+        now: datetime,
+        drafts: Drafts,
+        *,
+        seeded: bool,
+        anew: bool = False,
     ) -> None:
         """See a Deployment for the first time in this process."""
         former = self._uids.get((s.namespace, s.name))
@@ -176,7 +182,7 @@ class Observer:
         t.phase = phase
         t.saved = saved.baseline if saved else None
         self.view.tracked[s.uid] = t
-        self._judge(t, s, now, drafts, seeded=seeded)
+        self._judge(t, s, now, drafts, seeded=seeded, anew=anew)
 
     def _judge(
         self,
@@ -187,19 +193,23 @@ class Observer:
         *,
         seeded: bool,
         timed: bool = False,
+        anew: bool = False,
     ) -> None:
-        before = t.verdict
+        before, stored = t.verdict, t.phase
+        if anew:
+            t.phase = transitions.restart_clearing(stored, now, self.policy)
         known = baseline.notice(t.baseline, t.snapshot, before, s, now)
         verdict = assess(s, known, now, self.policy)
         t.snapshot, t.verdict = s, verdict
         t.baseline = baseline.settle(known, s, verdict, now)
         if verdict.health is not before.health:
             t.since = now
-        left_settled = before.health in SETTLED and verdict.health not in SETTLED
+        must_save = before.health in SETTLED and verdict.health not in SETTLED
+        must_save |= t.phase is not stored
         phase, transition = t.phase, None
         if verdict.health is Health.DEGRADED or not isinstance(phase, Steady) or s.annotations:
             phase, transition = self._move(t, now, seeded=seeded, timed=timed)
-        self._draft(t, phase, transition, now, drafts, left_settled)
+        self._draft(t, phase, transition, now, drafts, must_save)
 
     def _move(
         self, t: Tracked, now: datetime, *, seeded: bool, timed: bool
@@ -309,7 +319,7 @@ class Observer:
         drafts = {
             uid: Draft(t.snapshot.subject, t.phase, t.baseline)
             for uid, t in self.view.tracked.items()
-            if baseline.must_be_saved(t.saved, t.baseline, left_settled=False)
+            if baseline.must_be_saved(t.saved, t.baseline)
         }
         await self._commit(drafts, now)
 
@@ -353,10 +363,8 @@ class Observer:
         drafts: Drafts,
         must_save: bool = False,
     ) -> None:
-        same_phase = transition is None and phase is t.phase
-        if same_phase and (
-            t.saved is t.baseline or not baseline.must_be_saved(t.saved, t.baseline, must_save)
-        ):
+        must_save |= transition is not None or phase is not t.phase
+        if not must_save and not baseline.must_be_saved(t.saved, t.baseline):
             self._schedule(t)
             return
         s = t.snapshot

@@ -99,9 +99,11 @@ def put_off(baseline: Baseline, blind: timedelta) -> Baseline:
     )
 
 
-def must_be_saved(saved: Baseline | None, baseline: Baseline, left_settled: bool) -> bool:
+def must_be_saved(saved: Baseline | None, baseline: Baseline) -> bool:
     """Whether a restart would judge differently without it."""
-    if left_settled or saved is None:
+    if saved is baseline:
+        return False
+    if saved is None:
         return True
     since = baseline.progressing_since
     return since not in (None, saved.progressing_since) or _durable(saved) != _durable(baseline)
