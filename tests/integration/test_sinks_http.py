@@ -418,7 +418,7 @@ async def test_an_incident_is_one_message_with_a_thread(slack: FakeSlack, bot: S
     assert [len(post.edits), [reply.broadcast for reply in post.replies]] == [2, [False, True]]
     assert thread == {"channel": CHANNEL, "ts": post.ts}
     assert "14:07 UTC Unavailable now: shop/checkout" in post.replies[0].shown
-    assert slack.render().count("replied to a thread") == 1
+    assert slack.render().count("(to a thread)") == 1
 
 
 async def test_a_message_can_be_recognised(slack: FakeSlack, bot: SlackBot) -> None:
@@ -483,6 +483,18 @@ async def test_a_lost_answer_is_ambiguous(slack: FakeSlack, bot: SlackBot) -> No
     await bot.send(sent)
     assert caught.value.ambiguous
     assert len({post.payload["client_msg_id"] for post in slack.messages}) == 1
+
+
+async def test_a_slow_slack_is_not_waited_for(slack: FakeSlack) -> None:
+    """An answer that does not come in time may mean anything; only the fitting request is slow."""
+    slack.faults.append(Fault(delay=60.0, path="chat.postMessage"))
+    sender = Sender(slack.clock, total=0.2)
+    hook = SlackWebhook("hook", sender, url=lambda: slack.webhook_url)
+    await hook.send(notification(event(Edge.DEGRADED), Part.POST))
+    bot = SlackBot("bot", sender, token=lambda: slack.token, channel=CHANNEL, api_url=slack.api_url)
+    with pytest.raises(SinkError) as caught:
+        await bot.send(notification(event(Edge.DEGRADED), Part.POST))
+    assert (caught.value.reason, caught.value.ambiguous) == ("timeout", True)
 
 
 @pytest.mark.parametrize("part", [Part.EDIT, Part.REPLY])

@@ -11,7 +11,7 @@ from watcher.core.message import Fact, Message
 from watcher.core.model import Edge, Json, Subject
 from watcher.sinks import slack_blocks
 from watcher.sinks.slack_blocks import clip, clip_middle, units
-from watcher.testing.slack import Post, refused_content
+from watcher.testing.slack_channel import Post, refused_content
 
 NASTY = (
     "<!channel>", "<@U123>", "<!subteam^S1>", "<https://evil.example|ok>", "<#C1>", "*x*", "```",
@@ -62,7 +62,7 @@ def test_any_message_is_within_the_limits_and_inert(message: Message) -> None:
     for payload in forms(message):
         post = taken(payload)
         assert post.text
-        assert (post.mentions, post.links, post.emoji) == ([], [], [])
+        assert post.effects == []
 
 
 @pytest.mark.parametrize("piece", ["x", "<", "😀", "&😀"])
@@ -123,7 +123,7 @@ def test_both_ends_of_a_long_name_stay() -> None:
     assert header.startswith("🔴 Unavailable: nnn")
     assert header.endswith("-the-end")
     assert name in post.text
-    assert post.links == []
+    assert post.effects == []
 
 
 @pytest.mark.parametrize(
@@ -146,4 +146,4 @@ def test_both_ends_of_a_long_name_stay() -> None:
 def test_the_fake_would_see_an_effect(payload: Json) -> None:
     """The parser that the other tests trust does find what is not made inert."""
     post = Post("C", "1.0", BEGAN, payload)
-    assert post.mentions or post.links or post.emoji
+    assert post.effects

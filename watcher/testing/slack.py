@@ -1,33 +1,21 @@
-"""A Slack to talk to on loopback: its real limits and error words, and a transcript of its channel.
+"""A Slack to talk to on loopback: its limits, rates and error words, and a transcript of its channel.
 
-Limits and words are those of https://docs.slack.dev (chat.postMessage, chat.update, Block Kit) as
-collected in delivery reference §1.2 to §1.4. What a person would see is worked out from the blocks
-alone, mentions and links included, so that a test can say that hostile text has had no effect.
+Words and rates are those of https://docs.slack.dev (chat.postMessage, chat.update, rate limits) as
+collected in delivery reference §1.3 and §1.4.
 """
 
-import re
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from datetime import datetime, timedelta
+from typing import Final, Self
 
 from aiohttp import web
-from msgspec import Struct, field
+from msgspec import Struct
 
 from watcher.core.model import Json
 from watcher.ports import Clock
+from watcher.testing.slack_channel import Post, refused_content, units
 
 CHANNEL: Final = "C0123456789"
-_BLOCKS: Final = 50
-_TOTAL: Final = 13_200
 _UPDATE_TEXT: Final = 4_000
-_POST_TEXT: Final = 40_000
-_RICH: Final = frozenset({"section", "list", "quote", "preformatted"})
-_CONTROL: Final = re.compile(r"<([^<>]*)>")
-_EMOJI: Final = re.compile(r":[a-z0-9_+-]+:")
-_AUTO_LINK: Final = re.compile(
-    r"https?://\S+|\b[\w-]+(?:\.[\w-]+)*\.(?:com|net|org|io|dev)\b", re.I
-)
 
 
 class Fault(Struct):
@@ -45,50 +33,6 @@ class Fault(Struct):
     """The message is posted all the same: an answer that got lost."""
     path: str = ""
     """Only requests whose path ends like this."""
-
-
-class Post(Struct):
-    """One message as the channel keeps it."""
-
-    channel: str
-    ts: str
-    at: datetime
-    payload: Json
-    thread_ts: str = ""
-    broadcast: bool = False
-    edits: list[Json] = field(default_factory=list)
-    """Earlier payloads, oldest first."""
-    replies: list["Post"] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        """The fallback text, as notifications and screen readers give it."""
-        return _decoded(self.payload.get("text", ""))
-
-    @property
-    def blocks(self) -> list[Json]:
-        """The blocks, as sent."""
-        return list(self.payload.get("blocks", []))
-
-    @property
-    def shown(self) -> str:
-        """What the channel displays: blocks if there are any, else the text."""
-        return "\n".join(line for block in self.blocks for line in _lines(block)) or self.text
-
-    @property
-    def mentions(self) -> list[str]:
-        """Everyone this would notify."""
-        return [m for kind, m in _effects(self.payload) if kind == "mention"]
-
-    @property
-    def emoji(self) -> list[str]:
-        """Everything that would become a picture."""
-        return [m for kind, m in _effects(self.payload) if kind == "emoji"]
-
-    @property
-    def links(self) -> list[str]:
-        """Everything a reader could click."""
-        return [m for kind, m in _effects(self.payload) if kind == "link"]
 
 
 class FakeSlack:
@@ -149,11 +93,9 @@ class FakeSlack:
 
     def render(self) -> str:
         """The channel as on-call sees it, threads folded out."""
-        return "\n\n".join("\n".join(_rendered(post)) for post in self._in_order())
-
-    def _in_order(self) -> Sequence[Post]:
-        broadcast = [r for post in self.messages for r in post.replies if r.broadcast]
-        return sorted((*self.messages, *broadcast), key=lambda post: float(post.ts))
+        broadcast = [reply for post in self.messages for reply in post.replies if reply.broadcast]
+        posts = sorted((*self.messages, *broadcast), key=lambda post: float(post.ts))
+        return "\n\n".join("\n".join(post.lines()) for post in posts)
 
     async def _api(self, request: web.Request) -> web.Response:
         method = request.match_info["method"]
@@ -226,7 +168,7 @@ class FakeSlack:
         post = self.find(body.get("ts", ""))
         if post is None:
             return "message_not_found"
-        if _units(body.get("text", "")) > _UPDATE_TEXT:
+        if units(body.get("text", "")) > _UPDATE_TEXT:
             return "msg_too_long"
         if self.edit_window is not None and self.clock.wall() - post.at > self.edit_window:
             return "edit_window_closed"
@@ -263,116 +205,3 @@ class FakeSlack:
         post.edits.append(post.payload)
         post.payload = body
         return post
-
-
-def refused_content(payload: Json) -> str:
-    """Slack's word for what is wrong with a message's content, or nothing."""
-    text, blocks = payload.get("text", ""), payload.get("blocks", [])
-    if not text and not blocks:
-        return "no_text"
-    if _units(text) > _POST_TEXT:
-        return "msg_too_long"
-    if len(blocks) > _BLOCKS or not all(_well_formed(block) for block in blocks):
-        return "invalid_blocks"
-    if sum(_units(text) for block in blocks for _, text in _texts(block)) > _TOTAL:
-        return "msg_blocks_too_long"
-    marks = payload.get("metadata")
-    return "invalid_metadata_format" if marks is not None and not marks.get("event_type") else ""
-
-
-def _well_formed(block: Json) -> bool:
-    kind = block.get("type", "")
-    if kind == "rich_text":
-        return all(
-            e["type"].removeprefix("rich_text_") in _RICH for e in block["elements"]
-        ) and all(text for _, text in _texts(block))
-    if len(block.get("elements", [])) > 10 or len(block.get("fields", [])) > 10:
-        return False
-    limit = {"header": 150, "section": 3000, "context": 3000, "divider": 0}.get(kind, -1)
-    return limit >= 0 and all(1 <= _units(text) <= limit for _, text in _texts(block))
-
-
-def _texts(node: Any) -> Iterator[tuple[Json, str]]:  # noqa: ANN401 - any part of decoded JSON
-    """Every text in a block, with the object that holds it."""
-    if isinstance(node, list):
-        for item in node:
-            yield from _texts(item)
-    elif isinstance(node, dict):
-        if isinstance(node.get("text"), str):
-            yield node, node["text"]
-        for key in ("text", "fields", "elements"):
-            yield from _texts(node.get(key))
-
-
-def _effects(payload: Json) -> Iterator[tuple[str, str]]:
-    """What Slack would make of a message beyond plain text: mentions and links."""
-    top = {
-        "type": "mrkdwn",
-        "text": payload.get("text", ""),
-        "verbatim": payload.get("parse") == "none",
-    }
-    for holder, text in _texts([top, *payload.get("blocks", [])]):
-        if holder["type"] == "mrkdwn":
-            yield from _mrkdwn_effects(text, bool(holder.get("verbatim")))
-        if holder["type"] == "plain_text" and holder.get("emoji", True):
-            yield from (("emoji", name) for name in _EMOJI.findall(text))
-    for element in _rich_elements(payload.get("blocks", [])):
-        if element["type"] in ("user", "usergroup", "broadcast", "channel"):
-            yield "mention", str(element)
-        elif element["type"] == "link":
-            yield "link", element["url"]
-
-
-def _mrkdwn_effects(text: str, verbatim: bool) -> Iterator[tuple[str, str]]:
-    for control in _CONTROL.findall(text):
-        if not control.startswith("!date^"):
-            yield ("mention" if control[:1] in ("!", "@", "#") else "link"), control
-    if not verbatim:
-        yield from (("link", link) for link in _AUTO_LINK.findall(_CONTROL.sub("", text)))
-
-
-def _rich_elements(blocks: list[Json]) -> Iterator[Json]:
-    for block in blocks:
-        yield from (e for e in _walk(block) if block["type"] == "rich_text")
-
-
-def _walk(node: Json) -> Iterator[Json]:
-    for element in node.get("elements", []):
-        yield element
-        yield from _walk(element)
-
-
-def _decoded(text: str) -> str:
-    """mrkdwn as it is displayed: dates by their fallback, escapes resolved."""
-    text = _CONTROL.sub(lambda match: match[1].rpartition("|")[2], text)
-    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-
-
-def _lines(block: Json) -> Iterator[str]:
-    if block["type"] != "rich_text":
-        for holder, text in _texts(block):
-            yield _decoded(text).replace("*", "") if holder["type"] == "mrkdwn" else text
-        return
-    marks = defaultdict(str, rich_text_quote="│ ", rich_text_preformatted="$ ")
-    for element in block["elements"]:
-        if element["type"] == "rich_text_list":
-            yield from ("• " + "".join(t for _, t in _texts(item)) for item in element["elements"])
-            continue
-        said = "".join(text for _, text in _texts(element)).rstrip("\n")
-        yield from (marks[element["type"]] + line for line in said.split("\n"))
-
-
-def _rendered(post: Post) -> Iterator[str]:
-    at = post.at.astimezone(UTC)
-    thread = "  ↪ replied to a thread" if post.broadcast else ""
-    yield f"[{at:%H:%M:%S}] deployment-watcher{'  (edited)' if post.edits else ''}{thread}"
-    yield from (f"  {line}" for line in post.shown.split("\n"))
-    for reply in post.replies:
-        first, *rest = reply.shown.split("\n")
-        yield f"    └ {first}"
-        yield from (f"      {line}" for line in rest)
-
-
-def _units(text: str) -> int:
-    """UTF-16 units, the strictest reading of "characters"."""
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
