@@ -14,6 +14,7 @@ from watcher.core.model import (
     OPENINGS,
     SETTLED,
     DeploymentSnapshot,
+    Edge,
     Firing,
     Health,
     Pending,
@@ -219,7 +220,7 @@ class Observer:
         if overrides.ignore:
             return transitions.close(t.phase, Resolution.IGNORED, now)
         policy = overrides.apply(self.policy)
-        step = transitions.observe(
+        phase, transition = transitions.observe(
             t.phase,
             verdict,
             now,
@@ -229,10 +230,11 @@ class Observer:
             seed=fault_asserted_at(s, verdict) if seeded else None,
             blind=self.view.blind_since is not None,
         )
-        phase, transition = step
-        if transition is None and isinstance(phase, Firing) and not phase.incident.told:
-            return step if overrides.silenced(now) else transitions.announce(phase, now)
-        return step
+        if transition is not None and transition.edge is not Edge.UPDATED:
+            return phase, transition
+        if isinstance(phase, Firing) and not phase.incident.told and not overrides.silenced(now):
+            return transitions.announce(phase, now)
+        return phase, transition
 
     def _replace(
         self, scope: str, snapshots: Sequence[DeploymentSnapshot], now: datetime, drafts: Drafts
