@@ -1,0 +1,1 @@
+"""What the numbers of the design are, measured side by side in one run: `make bench`."""

@@ -1,0 +1,19 @@
+"""Run every benchmark, or the ones that are named."""
+
+import sys
+
+from benchmarks import footprint, latency, pipeline
+
+ALL = {"pipeline": pipeline.main, "latency": latency.main, "footprint": footprint.main}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(ALL)
+    for name in names:
+        print(f"== {name}: {sys.modules[ALL[name].__module__].__doc__}")
+        ALL[name]()
+        print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Time to ready and memory with 10,000 Deployments, as a process of its own."""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+import psutil
+
+from watcher.testing.apiserver import FakeApiServer
+from watcher.testing.objects import deployment
+
+MANY, FEW = 10_000, 1
+IDLE_SECONDS = 20
+
+
+def main() -> None:
+    """Start with one Deployment and with many; the difference is theirs."""
+    few = asyncio.run(_start(FEW))
+    many = asyncio.run(_start(MANY))
+    print(
+        f"ready from process start : {many[0]:6.2f} s with {MANY:,}, {few[0]:.2f} s with {FEW} (goal 4 s)"
+    )
+    print(f"ready from the first list: {many[1]:6.2f} s (goal 2 s)")
+    print(
+        f"resident, after the list : {many[2]:6.1f} MB with {MANY:,}, {few[2]:.1f} MB with {FEW} (goal 150 MB)"
+    )
+    print(
+        f"per Deployment, resident : {(many[2] - few[2]) * 1e6 / (MANY - FEW) / 1024:6.2f} KB (goal 1 KB)"
+    )
+    print(f"idle CPU over {IDLE_SECONDS} s       : {many[3]:6.3%} of a core (goal 0.1 %)")
+
+
+async def _start(count: int) -> tuple[float, float, float, float]:
+    server = FakeApiServer()
+    for number in range(count):
+        server.apply(deployment(f"team-{number % 50}", f"app-{number}", 3))
+    await server.start()
+    with tempfile.TemporaryDirectory() as folder:
+        port = 18_000 + os.getpid() % 10_000
+        Path(folder, "kubeconfig").write_text(json.dumps(server.kubeconfig()))  # noqa: ASYNC240
+        environment = {
+            **os.environ,
+            "WATCHER_CLUSTERS": json.dumps([{"kubeconfig": f"{folder}/kubeconfig"}]),
+            "WATCHER_STORE__URL": f"sqlite:///{folder}/watcher.db",
+            "WATCHER_WEB__ADDRESS": f"127.0.0.1:{port}",
+        }
+        began = time.time()
+        watcher = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "watcher",
+            "run",
+            env=environment,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        ready = await _ready(f"http://127.0.0.1:{port}/readyz")
+        first_list = next(seen.at.timestamp() for seen in server.requests if seen.verb == "list")
+        await asyncio.sleep(3)
+        process = psutil.Process(watcher.pid)
+        resident, busy = process.memory_info().rss / 1e6, sum(process.cpu_times()[:2])
+        await asyncio.sleep(IDLE_SECONDS)
+        idle = (sum(process.cpu_times()[:2]) - busy) / IDLE_SECONDS
+        watcher.terminate()
+        await watcher.wait()
+    await server.stop()
+    return ready - began, ready - first_list, resident, idle
+
+
+async def _ready(url: str) -> float:
+    async with aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(url) as answer:
+                    if answer.status == 200:
+                        return time.time()
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.02)

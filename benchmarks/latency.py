@@ -1,0 +1,106 @@
+"""A status change at the API server until its bytes are at a webhook, durable commit included."""
+
+import asyncio
+import io
+import json
+import sqlite3
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from aiohttp import web
+
+from watcher import audit
+from watcher.app import run
+from watcher.config import Config
+from watcher.config.load import load
+from watcher.testing.apiserver import FakeApiServer
+from watcher.testing.objects import deployment
+
+CHANGES = 300
+
+
+def main() -> None:
+    """Print the median and the 99th percentile beside two bare commits of the same run."""
+    audit.configure(io.StringIO(), "error", json=True)
+    with tempfile.TemporaryDirectory() as folder:
+        changes = asyncio.run(_changes(Path(folder)))
+        commits = _bare_commits(Path(folder, "bare.db"))
+    p50, p99 = _percentiles(changes)
+    commit50, commit99 = _percentiles(commits)
+    goal = 2 * commit50 + 3
+    print(f"bare commit of four rows : p50 {commit50:6.2f} ms  p99 {commit99:6.2f} ms")
+    print(f"change → webhook         : p50 {p50:6.2f} ms  p99 {p99:6.2f} ms")
+    print(f"against 2 commits + 3 ms : {p50 / goal:6.0%} of {goal:.2f} ms (goal at most 100 %)")
+
+
+def _percentiles(seconds: list[float]) -> tuple[float, float]:
+    cuts = statistics.quantiles(seconds, n=100)
+    return cuts[49] * 1000, cuts[98] * 1000
+
+
+async def _changes(folder: Path) -> list[float]:
+    server, arrived = FakeApiServer(), asyncio.Queue[float]()
+
+    async def receive(request: web.Request) -> web.Response:
+        await request.read()
+        arrived.put_nowait(time.perf_counter())
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", receive)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.apply(deployment("shop", "checkout", 3))
+    await server.start()
+    stop, ready = asyncio.Event(), asyncio.Event()
+    config = _config(folder, server, runner.addresses[0][1])
+    process = asyncio.create_task(run(config, ready=lambda _: ready.set(), stop=stop))
+    await ready.wait()
+    await server.until(lambda: server.watches > 0)
+    await asyncio.sleep(1)
+    took = []
+    for number in range(CHANGES):
+        began = time.perf_counter()
+        server.set_ready("shop", "checkout", 0 if number % 2 == 0 else 3)
+        took.append(await arrived.get() - began)
+        await asyncio.sleep(0.01)
+    stop.set()
+    await process
+    await server.stop()
+    await runner.cleanup()
+    return took
+
+
+def _config(folder: Path, server: FakeApiServer, port: int) -> Config:
+    Path(folder, "kubeconfig").write_text(json.dumps(server.kubeconfig()))
+    sink = {"name": "hook", "type": "webhook", "url": f"http://127.0.0.1:{port}/"}
+    variables = {
+        "WATCHER_CLUSTERS": json.dumps([{"kubeconfig": str(folder / "kubeconfig")}]),
+        "WATCHER_SINKS": json.dumps([sink]),
+        "WATCHER_STORE__URL": f"sqlite:///{folder}/watcher.db",
+        "WATCHER_WEB__ADDRESS": "127.0.0.1:0",
+        "WATCHER_HEALTH__NONE_AVAILABLE_FOR": "0s",
+        "WATCHER_HEALTH__RECOVERED_FOR": "0s",
+        "WATCHER_HEALTH__FLAPPING": '{"cycles": 1000, "episodes": 1000}',
+    }
+    return load(None, variables, {})
+
+
+def _bare_commits(path: Path) -> list[float]:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)")
+    took = []
+    for _ in range(CHANGES):
+        began = time.perf_counter()
+        db.execute("BEGIN IMMEDIATE")
+        for _ in range(4):
+            db.execute("INSERT INTO t (body) VALUES (?)", ("x" * 300,))
+        db.execute("COMMIT")
+        took.append(time.perf_counter() - began)
+    db.close()
+    return took
