@@ -132,7 +132,8 @@ def ever_available(s: DeploymentSnapshot, baseline: Baseline) -> bool:
     available = s.available_condition
     if available is not None and available.status == "False":
         turned, created = available.transitioned_at, s.created_at
-        return turned is not None and created is not None and turned - created > _FIRST_MINUTE
+        if turned is not None and created is not None:
+            return turned - created > _FIRST_MINUTE
     progressing = s.progressing_condition
     done = progressing is not None and progressing.reason == "NewReplicaSetAvailable"
     return done or s.revision > 1
