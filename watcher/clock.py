@@ -39,6 +39,8 @@ class SystemClock:
             left = _LONGEST_NAP if until is None else (until - self.now()).total_seconds()
             if left <= 0:
                 return False
+            # Not wait_for: up to Python 3.11 that loses a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), min(left, _LONGEST_NAP))
+                async with asyncio.timeout(min(left, _LONGEST_NAP)):
+                    await event.wait()
         return True
