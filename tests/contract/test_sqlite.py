@@ -77,6 +77,7 @@ async def test_a_commit_survives_the_power(url: str) -> None:
     await store.close()
 
 
+@pytest.mark.timeout(60)
 async def test_a_second_run_is_refused(url: str, path: Path) -> None:
     """Two processes would send everything twice; the second is told who holds the file."""
     child = subprocess.Popen(  # noqa: ASYNC220 - it lives as long as the test
@@ -99,6 +100,7 @@ async def test_a_second_run_is_refused(url: str, path: Path) -> None:
     await once_more.close()
 
 
+@pytest.mark.timeout(60)
 def test_two_migrations_at_once(url: str) -> None:
     """Started together, one migrates and the others find it done."""
     command = [sys.executable, "-c", MIGRATE, url]
@@ -106,7 +108,7 @@ def test_two_migrations_at_once(url: str) -> None:
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for _ in range(3)
     ]
-    answers = sorted(child.communicate(timeout=9)[0].strip() for child in children)
+    answers = sorted(child.communicate(timeout=50)[0].strip() for child in children)
     assert answers == ["('0001', '0001')", "('0001', '0001')", "(None, '0001')"]
 
 
@@ -248,6 +250,7 @@ async def test_errors_hold_no_values(url: str, path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.timeout(60)
 async def test_a_killed_process_leaves_what_it_committed(url: str) -> None:
     """The file of a process that was killed opens clean, with all that had been committed."""
     script = (

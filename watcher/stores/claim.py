@@ -1,97 +1,55 @@
 """Taking deliveries to be sent: the queue's order in SQL, each incident's in `core.outbox`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
 
 from msgspec import Struct
-from sqlalchemy import Connection, bindparam, case, exists, func, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, insert, select, update
 
 from watcher.core.model import Delivery, DeliveryState, Event, Json, Part
 from watcher.core.outbox import Choice, Wait, choose
 from watcher.core.outbox import Row as OutboxRow
 from watcher.ports import Claim
 from watcher.stores import rows
-from watcher.stores.schema import deliveries, events, incidents
+from watcher.stores.schema import Instant, deliveries, events, incidents
 
 _ROUNDS: Final = 10
 _BATCH: Final = 50
 
 _d = deliveries.c
-_OPEN = _d.settled_at.is_(None)
-_IN_FLIGHT = _d.state == DeliveryState.INFLIGHT
-# Grouped, so that the index's order is the queue's and a deep queue is not read to its end.
+_rival = deliveries.alias("rival").c
+_now = bindparam("now", type_=Instant())
+_OPEN = and_(_d.sink == bindparam("of_sink"), _d.settled_at.is_(None))
+_EVENT = events.c.id == _d.event
+
+# Grouped, so that the index's order is the queue's and a deep queue is not read to its end. One
+# whose lease has run out is not in flight any more.
+_IN_FLIGHT = func.max(case(((_d.state == DeliveryState.INFLIGHT) & (_d.due_at > _now), 1), else_=0))
 _HEADS = (
     select(_d.incident)
-    .where(
-        _d.sink == bindparam("sink"),
-        _OPEN,
-        _d.incident.not_in(bindparam("busy", expanding=True)),
-    )
+    .where(_OPEN, _d.incident.not_in(bindparam("busy", expanding=True)))
     .group_by(_d.incident)
-    .having(
-        func.min(_d.due_at) <= bindparam("now"),
-        # One whose lease has run out is not in flight any more.
-        func.max(case((_IN_FLIGHT & (_d.due_at > bindparam("now")), 1), else_=0)) == 0,
-    )
+    .having(func.min(_d.due_at) <= _now, _IN_FLIGHT == 0)
     .order_by(_d.incident.desc())  # the ids begin with the time
-    .limit(bindparam("limit"))
-)
-_rival = deliveries.alias("rival")
-NEXT_DUE = (
-    select(_d.due_at)
-    .where(
-        _d.sink == bindparam("sink"),
-        _OPEN,
-        ~exists().where(
-            _rival.c.sink == _d.sink,
-            _rival.c.incident == _d.incident,
-            _rival.c.settled_at.is_(None),
-            _rival.c.state == DeliveryState.INFLIGHT,
-            _rival.c.id != _d.id,
-        ),
-    )
-    .order_by(_d.due_at)
-    .limit(1)
+    .limit(bindparam("batch"))
 )
 _ROWS = (
     select(deliveries, events.c.body)
-    .join(events, events.c.id == _d.event)
-    .where(
-        _d.sink == bindparam("sink"),
-        _OPEN,
-        _d.incident.in_(bindparam("incidents", expanding=True)),
-    )
+    .join(events, _EVENT)
+    .where(_OPEN, _d.incident.in_(bindparam("heads", expanding=True)))
     .order_by(_d.incident.desc(), _d.sequence)
 )
 _DEFER = (
     update(deliveries)
-    .where(
-        _d.sink == bindparam("of_sink"),
-        _d.incident == bindparam("of_incident"),
-        _OPEN,
-        _d.due_at <= bindparam("now"),
-    )
+    .where(_OPEN, _d.incident == bindparam("of_incident"), _d.due_at <= _now)
     .values(due_at=bindparam("until"))
-)
-_TAKE = (
-    update(deliveries)
-    .where(_d.id == bindparam("taken"))
-    .values(
-        state=DeliveryState.INFLIGHT,
-        due_at=bindparam("lease_until"),
-        first_attempt_at=func.coalesce(_d.first_attempt_at, bindparam("now", type_=_d.due_at.type)),
-        last_attempt_at=bindparam("now"),
-        ambiguous=bindparam("may_have_arrived"),
-    )
 )
 _SUPERSEDE = (
     update(deliveries)
     .where(_d.id.in_(bindparam("ids", expanding=True)))
-    .values(
-        state=DeliveryState.SUPERSEDED, settled_at=bindparam("now"), superseded_by=bindparam("by")
-    )
+    .values(state=DeliveryState.SUPERSEDED, settled_at=_now, superseded_by=bindparam("by"))
 )
 # What a superseded row had superseded is told by its successor too.
 _INHERIT = (
@@ -99,40 +57,46 @@ _INHERIT = (
     .where(_d.superseded_by.in_(bindparam("ids", expanding=True)))
     .values(superseded_by=bindparam("by"))
 )
+_TAKE = (
+    update(deliveries)
+    .where(_d.id == bindparam("taken"))
+    .values(
+        state=DeliveryState.INFLIGHT,
+        due_at=bindparam("lease_until"),
+        first_attempt_at=func.coalesce(_d.first_attempt_at, _now),
+        last_attempt_at=_now,
+        ambiguous=bindparam("may_have_arrived"),
+    )
+)
 _COVERED = (
     select(events.c.body, _d.recorded_at)
-    .join(events, events.c.id == _d.event)
+    .join(events, _EVENT)
     .where(_d.superseded_by == bindparam("by"))
-)
-_LATEST = (
-    select(events.c.body)
-    .join(incidents, incidents.c.id == events.c.incident)
-    .where(incidents.c.id == bindparam("incident"), events.c.sequence == incidents.c.sequence)
 )
 _THREAD = (
     select(_d.receipt)
-    .where(
-        _d.incident == bindparam("incident"),
-        _d.sink == bindparam("sink"),
-        _d.receipt.is_not(None),
-    )
+    .where(_d.incident == bindparam("incident"), _d.sink == bindparam("sink"))
+    .where(_d.receipt.is_not(None))
     .order_by(_d.settled_at.desc(), _d.sequence.desc())
     .limit(1)
 )
-_MEMBERS = (
-    select(events.c.body)
-    .join(incidents, incidents.c.id == events.c.incident)
-    .where(
-        events.c.sequence == incidents.c.sequence,
-        incidents.c.id.in_(
-            select(_d.incident).where(
-                _d.digest == bindparam("digest"),
-                _d.state == DeliveryState.GROUPED,
-            )
-        ),
-    )
-    .order_by(incidents.c.id)
+_NEWEST = select(events.c.body).join(
+    incidents, (incidents.c.id == events.c.incident) & (incidents.c.sequence == events.c.sequence)
 )
+_LATEST = _NEWEST.where(incidents.c.id == bindparam("incident"))
+_GROUPED = (_d.digest == bindparam("digest")) & (_d.state == DeliveryState.GROUPED)
+_MEMBERS = _NEWEST.where(incidents.c.id.in_(select(_d.incident).where(_GROUPED))).order_by(
+    incidents.c.id
+)
+
+_TAKEN = exists().where(
+    _rival.sink == _d.sink,
+    _rival.incident == _d.incident,
+    _rival.settled_at.is_(None),
+    _rival.state == DeliveryState.INFLIGHT,
+    _rival.id != _d.id,
+)
+NEXT_DUE = select(_d.due_at).where(_OPEN, ~_TAKEN).order_by(_d.due_at).limit(1)
 
 
 class Request(Struct, frozen=True):
@@ -164,17 +128,19 @@ def take(db: Connection, request: Request) -> list[Claim]:
     """Claim up to `limit` deliveries, at most one of an incident.
 
     An incident that is due but must wait is put off as a whole, so that it neither stands in the
-    way of others nor keeps `next_due` in the past.
+    way of others nor keeps `NEXT_DUE` in the past.
     """
     claims: list[Claim] = []
+    asked = {"of_sink": request.sink, "now": request.now}
     batch = request.limit
     for _ in range(_ROUNDS):
-        heads = _heads(db, request, batch)
+        heads = db.scalars(_HEADS, {**asked, "busy": request.busy, "batch": batch}).all()
         for waiting in _waiting(db, request.sink, heads):
             choice = choose([row.choosable for row in waiting], request.now, request.edits_from)
             match choice:
                 case Wait(until):
-                    _defer(db, request, waiting[0].event.incident, until)
+                    incident = waiting[0].event.incident
+                    db.execute(_DEFER, {**asked, "of_incident": incident, "until": until})
                 case Choice() if len(claims) < request.limit:
                     claims.append(_claim(db, request, waiting, choice))
         if len(heads) < batch or len(claims) == request.limit:
@@ -183,19 +149,11 @@ def take(db: Connection, request: Request) -> list[Claim]:
     return claims
 
 
-def _heads(db: Connection, request: Request, batch: int) -> Sequence[str]:
-    found = db.scalars(
-        _HEADS,
-        {"sink": request.sink, "now": request.now, "busy": request.busy, "limit": batch},
-    )
-    return found.all()
-
-
 def _waiting(db: Connection, sink: str, heads: Sequence[str]) -> Iterator[list[_Open]]:
     """All open rows of each incident, newest incident first."""
     if not heads:
         return
-    found = db.execute(_ROWS, {"sink": sink, "incidents": heads}).mappings().all()
+    found = db.execute(_ROWS, {"of_sink": sink, "heads": heads}).mappings().all()
     for _, incident in groupby(found, key=lambda row: row["incident"]):
         yield [_open(row) for row in incident]
 
@@ -205,39 +163,36 @@ def _open(row: rows.Row) -> _Open:
     return _Open(row, rows.event(row["body"]), rows.delivery(row), ambiguous)
 
 
-def _defer(db: Connection, request: Request, incident: str, until: datetime) -> None:
-    db.execute(
-        _DEFER,
-        {"of_sink": request.sink, "of_incident": incident, "now": request.now, "until": until},
-    )
-
-
 def _claim(db: Connection, request: Request, waiting: Sequence[_Open], choice: Choice) -> Claim:
-    chosen = next((row for row in waiting if row.delivery == choice.send), None)
+    sent = choice.send
+    chosen = next((row for row in waiting if row.delivery == sent), None)
     if chosen is None:
-        chosen = _replace(db, waiting, choice.send)
+        chosen = _replace(db, waiting, sent)
     if choice.supersede:
         ids = [delivery.id for delivery in choice.supersede]
-        superseded = {"ids": ids, "by": choice.send.id, "now": request.now}
-        db.execute(_INHERIT, superseded)
-        db.execute(_SUPERSEDE, superseded)
-    _mark_in_flight(db, request, chosen)
-    covered = [(chosen.event, chosen.row["recorded_at"])]
+        db.execute(_INHERIT, {"ids": ids, "by": sent.id})
+        db.execute(_SUPERSEDE, {"ids": ids, "by": sent.id, "now": request.now})
+    taken = {"taken": sent.id, "now": request.now, "lease_until": request.now + request.lease}
+    db.execute(_TAKE, {**taken, "may_have_arrived": chosen.ambiguous})
+    told, waiting_since = [chosen.event], chosen.row["recorded_at"]
     if choice.supersede or chosen.row["first_attempt_at"]:
-        covered += _covered(db, choice.send)
+        for body, recorded_at in db.execute(_COVERED, {"by": sent.id}):
+            told.append(rows.event(body))
+            waiting_since = min(waiting_since, recorded_at)
     return Claim(
-        delivery=choice.send,
+        delivery=sent,
         attempts=chosen.row["attempts"],
         recorded_at=chosen.row["recorded_at"],
         first_attempt_at=chosen.row["first_attempt_at"],
         ambiguous=chosen.ambiguous,
         last_error=chosen.row["reason"],
         event=chosen.event,
-        latest=_latest(db, chosen.event),
-        thread=_thread(db, choice.send),
-        covers=_in_order(event for event, _ in covered),
+        latest=rows.event(db.execute(_LATEST, {"incident": sent.incident}).scalar_one()),
+        thread=_thread(db, sent),
+        # Each once: a post may replace both the edit and the reply of an event.
+        covers=tuple(event for _, event in sorted({one.sequence: one for one in told}.items())),
         members=_members(db, chosen.event),
-        waiting_since=min(recorded_at for _, recorded_at in covered),
+        waiting_since=waiting_since,
         superseded=choice.supersede,
     )
 
@@ -250,42 +205,14 @@ def _replace(db: Connection, waiting: Sequence[_Open], delivery: Delivery) -> _O
     return _Open(row, sibling.event, delivery, ambiguous=False)
 
 
-def _mark_in_flight(db: Connection, request: Request, chosen: _Open) -> None:
-    db.execute(
-        _TAKE,
-        {
-            "taken": chosen.row["id"],
-            "lease_until": request.now + request.lease,
-            "may_have_arrived": chosen.ambiguous,
-            "now": request.now,
-        },
-    )
-
-
-def _covered(db: Connection, delivery: Delivery) -> list[tuple[Event, datetime]]:
-    found = db.execute(_COVERED, {"by": delivery.id})
-    return [(rows.event(row.body), row.recorded_at) for row in found]
-
-
-def _in_order(covered: Iterable[Event]) -> tuple[Event, ...]:
-    """Each event once: a post may replace both its edit and its reply."""
-    by_sequence = {event.sequence: event for event in covered}
-    return tuple(by_sequence[sequence] for sequence in sorted(by_sequence))
-
-
-def _latest(db: Connection, event: Event) -> Event:
-    return rows.event(db.execute(_LATEST, {"incident": event.incident}).scalar_one())
-
-
-def _thread(db: Connection, delivery: Delivery) -> Json | None:
-    if delivery.part not in (Part.EDIT, Part.REPLY):
+def _thread(db: Connection, sent: Delivery) -> Json | None:
+    if sent.part not in (Part.EDIT, Part.REPLY):
         return None
-    receipt = db.scalar(_THREAD, {"incident": delivery.incident, "sink": delivery.sink})
+    receipt = db.scalar(_THREAD, {"incident": sent.incident, "sink": sent.sink})
     return rows.receipt(receipt) if receipt else None
 
 
 def _members(db: Connection, event: Event) -> tuple[Event, ...]:
     if not event.digest:
         return ()
-    bodies = db.scalars(_MEMBERS, {"digest": event.incident})
-    return tuple(rows.event(body) for body in bodies)
+    return tuple(map(rows.event, db.scalars(_MEMBERS, {"digest": event.incident})))

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import asdict
 
 from watcher.core.model import (
     ENDS,
@@ -49,28 +50,16 @@ def saved(row: Row) -> Saved:
 
 def saved_row(value: Saved, at: datetime) -> Row:
     """Write one subject."""
-    return {
-        "cluster": value.subject.cluster,
-        "uid": value.subject.uid,
-        "namespace": value.subject.namespace,
-        "name": value.subject.name,
-        "phase": json(value.phase),
-        "baseline": json(value.baseline) if value.baseline else None,
-        "updated_at": at,
-    }
+    baseline = json(value.baseline) if value.baseline else None
+    kept = {"phase": json(value.phase), "baseline": baseline, "updated_at": at}
+    return asdict(value.subject) | kept
 
 
 def incident_row(told: Event) -> Row:
     """Write an incident as it stands after an event of it."""
-    subject = told.subject
-    kind = "digest" if told.digest else "cluster" if subject.is_cluster else "deployment"
-    return {
+    return asdict(told.subject) | {
         "id": told.incident,
-        "kind": kind,
-        "cluster": subject.cluster,
-        "namespace": subject.namespace,
-        "name": subject.name,
-        "uid": subject.uid,
+        "kind": "digest" if told.digest else "cluster" if told.subject.is_cluster else "deployment",
         "opened_at": told.opened_at,
         "since": told.since,
         "reason": told.reason,
@@ -97,23 +86,17 @@ def event_row(told: Event, recorded_at: datetime) -> Row:
 
 def delivery_row(value: Delivery, recorded_at: datetime) -> Row:
     """Write a delivery that was never tried."""
-    return {
+    row = asdict(value)
+    return row | {
         "id": value.id,
-        "event": value.event,
-        "incident": value.incident,
-        "sequence": value.sequence,
-        "sink": value.sink,
-        "part": value.part,
-        "state": value.state,
-        "due_at": value.due,
+        "due_at": row.pop("due"),
+        "digest": value.digest or None,
         "attempts": 0,
         "recorded_at": recorded_at,
         "first_attempt_at": None,
         "settled_at": None if value.state in OPEN else recorded_at,
         "ambiguous": False,
-        "reason": value.reason,
         "detail": "",
-        "digest": value.digest or None,
     }
 
 
@@ -135,10 +118,10 @@ def delivery(row: Row) -> Delivery:
 def ledger_row(row: Row) -> LedgerRow:
     """Read a delivery with all that became of it."""
     return LedgerRow(
-        delivery=delivery(row),
-        event=event(row["body"]),
-        attempts=row["attempts"],
-        recorded_at=row["recorded_at"],
-        settled_at=row["settled_at"],
+        delivery(row),
+        event(row["body"]),
+        row["attempts"],
+        row["recorded_at"],
+        row["settled_at"],
         error=row["detail"],
     )

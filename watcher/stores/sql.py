@@ -193,7 +193,7 @@ class SqlStore:
 
     async def next_due(self, sink: str) -> datetime | None:
         """See `ports.Store`."""
-        return await self._read(lambda db: db.scalar(NEXT_DUE, {"sink": sink}))
+        return await self._read(lambda db: db.scalar(NEXT_DUE, {"of_sink": sink}))
 
     async def queue(self, now: datetime) -> Sequence[tuple[str, DeliveryState, int, datetime]]:
         """See `ports.Store`."""
