@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from watcher.core.compose import compose
 from watcher.core.model import EPOCH, Delivery, DeliveryState, Json, Outcome, Part
 from watcher.core.retry import Failure, SinkState, settle_failure
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
+
+T = TypeVar("T")
 
 BURST: Final = 5
 _LEASE: Final = timedelta(minutes=2)
@@ -28,35 +30,27 @@ class Reporter(Protocol):
 
     def sent(self, claim: Claim, at: datetime, took: timedelta) -> None:
         """The sink has it."""
-        ...
 
     def superseded(self, claim: Claim, delivery: Delivery) -> None:
         """It need not be sent, since what was claimed tells the same or newer."""
-        ...
 
     def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
         """It failed and will be tried again."""
-        ...
 
     def parked(self, claim: Claim, error: SinkError, until: datetime) -> None:
         """The sink needs a human; its queue is kept."""
-        ...
 
     def resumed(self, sink: str) -> None:
         """A parked sink works again."""
-        ...
 
     def abandoned(self, claim: Claim, error: SinkError) -> None:
         """The sink will never take this one."""
-        ...
 
     def expired(self, claim: Claim) -> None:
         """It is older than is of use to anybody."""
-        ...
 
     def store_failed(self, sink: str, error: StoreError) -> None:
         """The store did not answer the dispatcher, which goes on trying."""
-        ...
 
 
 class Dispatcher:
@@ -91,8 +85,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._store_failures = 0
         self._store_retry_at: datetime | None = None
-        self._started_at = clock.now()
-        self._trouble: tuple[datetime, str] = (self._started_at, "the watcher was not running")
+        self._trouble = (clock.now(), "the watcher was not running")
 
     def wake(self) -> None:
         """Look at the queue now: something was committed to it."""
@@ -110,17 +103,9 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Take over from the process before: what it had in flight may have arrived."""
-        failures = 0
-        while True:
-            now = self._clock.now()
-            try:
-                self.state = (await self._store.sink_state(self.name)).restarted(now)
-                await self._store.reclaim(self.name, now)
-                return
-            except StoreError as error:
-                self._reporter.store_failed(self.name, error)
-                await self._clock.sleep(_store_wait(failures))
-                failures += 1
+        state = await self._insist(lambda: self._store.sink_state(self.name))
+        self.state = state.restarted(self._clock.now())
+        await self._insist(lambda: self._store.reclaim(self.name, self._clock.now()))
 
     async def step(self, now: datetime) -> datetime | None:
         """Start sending all that may be sent now.
@@ -319,10 +304,14 @@ class Dispatcher:
 
     async def _settle(self, settlement: Settlement) -> None:
         """The incident waits until its end is written, or the next delivery could overtake it."""
+        await self._insist(lambda: self._store.settle(settlement))
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the store until it answers."""
         failures = 0
         while True:
             try:
-                return await self._store.settle(settlement)
+                return await ask()
             except StoreError as error:
                 self._reporter.store_failed(self.name, error)
                 await self._clock.sleep(_store_wait(failures))
