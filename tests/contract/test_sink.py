@@ -152,10 +152,10 @@ async def test_it_delivers_every_kind_of_event(name: str, told: Event) -> None:
         pytest.param(answers(415), Outcome.BAD_PAYLOAD, "http_415", False, id="415"),
         pytest.param(answers(422), Outcome.BAD_PAYLOAD, "http_422", False, id="422"),
         pytest.param(answers(304), Outcome.RETRY_SLOWLY, "redirect", False, id="304"),
-        pytest.param(resets, Outcome.RETRY, "reset", True, id="reset after the request"),
+        pytest.param(resets, Outcome.RETRY, "connection_lost", True, id="reset after the request"),
         pytest.param(says_nothing, Outcome.RETRY, "timeout", True, id="no answer"),
         pytest.param(drips, Outcome.RETRY, "timeout", True, id="a slow drip"),
-        pytest.param(talks_nonsense, Outcome.RETRY, "protocol", True, id="not HTTP"),
+        pytest.param(talks_nonsense, Outcome.RETRY, "not_http", True, id="not HTTP"),
     ],
 )
 async def test_a_failure_has_a_class(
@@ -179,7 +179,7 @@ async def test_a_refused_connection_is_retried(kind: Kind) -> None:
         sink = kind.make(gone.url, Sender(SystemClock()))
     error = await failure(sink, kind.part)
     assert (error.outcome, error.ambiguous) == (Outcome.RETRY, False)
-    assert str(error) == "connect: connection refused"
+    assert str(error) == "connection_refused: connection refused"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -22,7 +22,8 @@ from watcher.clock import SystemClock
 from watcher.core.model import Edge, Event, Json, Part, Resolution, Severity, Subject
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification
-from watcher.sinks.http import BODY_CAP, Sender, is_forbidden, redact
+from watcher.sinks.answers import redact
+from watcher.sinks.http import BODY_CAP, Sender, is_forbidden
 from watcher.sinks.slack_bot import SlackBot
 from watcher.sinks.slack_webhook import SlackWebhook
 from watcher.sinks.webhook import Webhook
@@ -110,7 +111,11 @@ async def test_names_are_looked_up_for_each_attempt() -> None:
         sender = Sender(SystemClock(), allow_http=True, resolver=says("", "127.0.0.1"))
         url = f"http://hooks.example:{server.port}/"
         error = await refusal(sender, url)
-        assert (error.reason, error.outcome, error.ambiguous) == ("dns", Outcome.RETRY, False)
+        assert (error.reason, error.outcome, error.ambiguous) == (
+            "name_not_resolved",
+            Outcome.RETRY,
+            False,
+        )
         assert (await sender.post(url, b"", {})).status == 200
 
 
@@ -264,7 +269,7 @@ async def test_a_proxy_can_fail_too(
         if status is None:
             await proxy.stop()
         error = await refusal(Sender(SystemClock()), "https://hooks.example/secret")
-    assert (error.reason, error.outcome, error.ambiguous) == ("proxy", outcome, False)
+    assert (error.reason, error.outcome, error.ambiguous) == ("proxy_failed", outcome, False)
 
 
 @pytest.fixture

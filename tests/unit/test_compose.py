@@ -164,7 +164,7 @@ def test_the_worst_of_an_outage_is_what_it_was() -> None:
 
 def test_old_news_says_that_it_is_old() -> None:
     """A delayed message says by how much and why, in the text and in the small print."""
-    message = say(DOWN, Part.POST, late=timedelta(minutes=11), late_reason="connection refused")
+    message = say(DOWN, Part.POST, late=timedelta(minutes=11), late_reason="connection_refused")
     assert "Delayed 11 min: connection refused." in message.text
     assert "Delayed 11 min: connection refused" in message.notes
 
@@ -301,6 +301,13 @@ def test_sight_restored_names_what_changed_meanwhile() -> None:
 def test_durations_are_readable(seconds: float, text: str) -> None:
     """A duration has at most two units."""
     assert readable(timedelta(seconds=seconds)) == text
+
+
+def test_a_short_outage_shows_its_seconds() -> None:
+    """Start and end within one minute are not the same time twice."""
+    assert (
+        "14:02:00\N{EN DASH}14:02:30 UTC (30 s)" in say(event(Edge.RECOVERED, 0.5), Part.EDIT).text
+    )
 
 
 def test_another_day_is_named() -> None:

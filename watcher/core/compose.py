@@ -63,7 +63,7 @@ def compose(
             _out_of_sight(told, now) if told.subject.is_cluster else _down(told, now, restates)
         )
     untold = part is Part.POST and told.edge in ENDS and any(e.edge in OPENINGS for e in covers)
-    delay = _delay(late, visible(late_reason, 200), untold)
+    delay = _delay(late, words.trouble(late_reason), untold)
     first = f"Start with: {message.command}" if message.command else ""
     return replace(
         message,

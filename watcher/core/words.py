@@ -77,6 +77,11 @@ def own_state(event: Event) -> str:
     return visible(event.reason.rpartition(".")[2], 40).capitalize()
 
 
+def trouble(code: str) -> str:
+    """What kept a message from its sink: `connection refused` of `connection_refused`."""
+    return visible(code, 200).replace("_", " ").replace("http ", "HTTP ")
+
+
 def ending(event: Event) -> str:
     """How an incident that was closed ended: `was scaled to zero`."""
     return ENDINGS[event.resolution] if event.resolution else "is no longer followed"
@@ -102,8 +107,11 @@ def at(moment: datetime, today: datetime) -> str:
 
 def window(start: datetime, end: datetime) -> str:
     """From when to when, and how long: 14:02 to 14:09 as a range, then `UTC (7 min)`."""
-    opening = at(start, end).removesuffix(" UTC")
-    return f"{opening}\N{EN DASH}{at(end, end)} ({readable(end - start)})"
+    opening, closing = at(start, end), at(end, end)
+    if opening == closing:  # within one minute the seconds tell them apart
+        opening, closing = (f"{m.astimezone(UTC):%H:%M:%S} UTC" for m in (start, end))
+    span = readable(end - start)
+    return f"{opening.removesuffix(' UTC')}\N{EN DASH}{closing} ({span})"
 
 
 def lasting(since: datetime, now: datetime) -> str:

@@ -5,36 +5,27 @@ reuses a connection, so that what is known of an attempt is known exactly.
 """
 
 import ipaddress
-import os
-import re
 import socket
 import ssl
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from http import HTTPStatus
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from msgspec import Struct
 from yarl import URL
 
 from watcher.config.rules import check_url
-from watcher.core.message import visible
-from watcher.core.retry import parse_retry_after
 from watcher.errors import Outcome, SinkError, WatcherError
 from watcher.ports import Clock
+from watcher.sinks.answers import Answer, failed
 
 Secret = Callable[[], str]
 """Gives a secret's present value; asked for each attempt, so that rotation needs no restart."""
 
 BODY_CAP: Final = 65_536
 """Bytes of an answer that are read."""
-_QUOTED: Final = 512
-"""Characters of an answer that are quoted."""
 _FORBIDDEN: Final = [
     ipaddress.ip_network(network)
     for network in (
@@ -52,20 +43,6 @@ _FORBIDDEN: Final = [
     )
 ]
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-_URL: Final = re.compile(r"(https?://)(?:[^\s/@]*@)?([^\s/?#\"'<>]*)[^\s\"'<>]*", re.IGNORECASE)
-_EXPIRED: Final = 10
-"""X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL: renewing it takes no change here, so it is tried again."""
-_REASONS: Final = {401: "unauthorized", 403: "forbidden", 410: "gone", 429: "rate_limited"}
-_PARKING: Final = frozenset({401, 403, 404, 405, 407, 410})
-_BAD_PAYLOAD: Final = frozenset({400, 413, 415, 422})
-
-
-class Answer(Struct, frozen=True):
-    """What a server said; its body only as far as `BODY_CAP`."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class Sender:
@@ -99,7 +76,7 @@ class Sender:
         try:
             return await self._exchange(target, body, headers, attempt)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise _failure(error, attempt) from None  # its own text may name the whole URL
+            raise attempt.failed(error) from None  # its own text may name the whole URL
 
     async def _exchange(
         self, url: URL, body: bytes, headers: Mapping[str, str], attempt: "_Attempt"
@@ -166,6 +143,13 @@ class _Attempt:
             raise PermissionError
         return socket.socket(family, kind, protocol)
 
+    def failed(self, error: Exception) -> SinkError:
+        """What went wrong."""
+        if not self.refused:
+            return failed(error, self.sent)
+        detail = f"{self.refused} is no address for a receiver"
+        return SinkError("forbidden_address", Outcome.PARK, detail=detail)
+
     def trace(self) -> aiohttp.TraceConfig:
         """Notes that the request is on its way: from then on it may have arrived."""
 
@@ -175,54 +159,6 @@ class _Attempt:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(sent)
         return trace
-
-
-def check(answer: Answer, now: datetime, secrets: Iterable[str] = ()) -> None:
-    """Raise SinkError for any status but 2xx, classed as delivery reference §2.5 has it."""
-    status = answer.status
-    if 200 <= status < 300:
-        return
-    raise SinkError(
-        "redirect" if 300 <= status < 400 else _REASONS.get(status, f"http_{status}"),
-        _outcome(status),
-        detail=describe(answer, secrets),
-        retry_after=parse_retry_after(answer.headers.get("Retry-After"), now),
-        # A gateway that gave up says nothing of what the server behind it did.
-        ambiguous=status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT),
-    )
-
-
-def _outcome(status: int) -> Outcome:
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Outcome.THROTTLED
-    if 300 <= status < 400:
-        return Outcome.RETRY_SLOWLY
-    if status in _PARKING:
-        return Outcome.PARK
-    return Outcome.BAD_PAYLOAD if status in _BAD_PAYLOAD else Outcome.RETRY
-
-
-def describe(answer: Answer, secrets: Iterable[str] = ()) -> str:
-    """`HTTP 503: upstream is down`, with at most 512 characters of the answer and no secret."""
-    said = answer.body.decode(errors="replace")
-    said = visible(redact(said, secrets), _QUOTED)
-    return f"HTTP {answer.status}: {said}" if said else f"HTTP {answer.status}"
-
-
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Hide every known secret, of a secret URL its parts too, and of any URL all but the host."""
-    known = {part for secret in secrets for part in (secret, *_telling_parts(secret))}
-    for secret in sorted(known - {""}, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return _URL.sub(r"\1\2/***", text)
-
-
-def _telling_parts(secret: str) -> list[str]:
-    if "://" not in secret:
-        return []
-    url = urlsplit(secret)
-    parts = (url.path, url.query, url.username or "", url.password or "")
-    return [part for part in parts if len(part) > 3]  # hiding "/" would only make nonsense
 
 
 def read_secret(secret: Secret) -> str:
@@ -270,43 +206,3 @@ def _in_range(host: str, no_proxy: str) -> bool:
         return any(ip in ipaddress.ip_network(entry, strict=False) for entry in entries)
     except ValueError:
         return False
-
-
-def _failure(error: Exception, attempt: _Attempt) -> SinkError:
-    """What an exception means; only what cannot hold the URL is quoted."""
-    if attempt.refused:
-        detail = f"{attempt.refused} is no address for a receiver"
-        return SinkError("forbidden_address", Outcome.PARK, detail=detail)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return _untrusted(error.certificate_error)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        refused = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
-        outcome = Outcome.PARK if refused else Outcome.RETRY
-        return SinkError("proxy", outcome, detail=f"the proxy answered {error.status}")
-    if type(error) is aiohttp.ClientConnectorError and error.errno:
-        return SinkError("connect", Outcome.RETRY, detail=os.strerror(error.errno).lower())
-    for kind, reason, outcome, detail in _FAILURES:
-        if isinstance(error, kind):
-            return SinkError(reason, outcome, detail=detail, ambiguous=attempt.sent)
-    return SinkError("protocol", Outcome.RETRY, detail="no HTTP answer", ambiguous=attempt.sent)
-
-
-_FAILURES: Final[tuple[tuple[type[Exception], str, Outcome, str], ...]] = (
-    (aiohttp.ClientSSLError, "tls", Outcome.PARK, "no TLS connection"),
-    (aiohttp.ClientConnectorDNSError, "dns", Outcome.RETRY, "the host name does not resolve"),
-    (aiohttp.ClientProxyConnectionError, "proxy", Outcome.RETRY, "no connection to the proxy"),
-    (aiohttp.ConnectionTimeoutError, "connect_timeout", Outcome.RETRY, "no connection in time"),
-    (TimeoutError, "timeout", Outcome.RETRY, "no complete answer in time"),
-    (aiohttp.ClientConnectorError, "connect", Outcome.RETRY, "no connection"),
-    (aiohttp.ClientConnectionError, "reset", Outcome.RETRY, "connection lost"),
-    (aiohttp.ClientPayloadError, "reset", Outcome.RETRY, "connection lost"),
-    (aiohttp.InvalidURL, "bad_url", Outcome.PARK, "not a URL"),
-)
-
-
-def _untrusted(error: Exception) -> SinkError:
-    if not isinstance(error, ssl.SSLCertVerificationError):
-        return SinkError("tls_untrusted", Outcome.PARK, detail="certificate not accepted")
-    if error.verify_code == _EXPIRED:
-        return SinkError("tls_expired", Outcome.RETRY, detail="the certificate has expired")
-    return SinkError("tls_untrusted", Outcome.PARK, detail=error.verify_message)

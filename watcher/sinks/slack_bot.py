@@ -11,7 +11,8 @@ from watcher.core.model import Json, Part
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
 from watcher.sinks import slack_blocks
-from watcher.sinks.http import Answer, Secret, Sender, check, describe, read_secret
+from watcher.sinks.answers import Answer, check, describe
+from watcher.sinks.http import Secret, Sender, read_secret
 from watcher.sinks.slack_answers import Progress, refused
 
 API_URL: Final = "https://slack.com/api/"

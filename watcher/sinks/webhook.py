@@ -20,7 +20,8 @@ from watcher.core.message import visible
 from watcher.core.model import ENDS, Event, Json, Subject
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
-from watcher.sinks.http import Secret, Sender, check, read_secret
+from watcher.sinks.answers import check
+from watcher.sinks.http import Secret, Sender, read_secret
 
 BODY_LIMIT: Final = 65_536
 """Bytes: what a CloudEvents intermediary must forward."""
