@@ -44,6 +44,7 @@ class JumpingClock:
     async def wait(self, event: asyncio.Event, until: datetime | None) -> bool:
         if until is None:
             return await event.wait()
+        assert len(self.waits) < 1000, "this would go on for ever"
         wait = max((until - self._now).total_seconds(), 0)
         self.waits.append(wait)
         self.forward(wait)

@@ -12,38 +12,45 @@ from watcher.testing.objects import deployment
 
 
 @pytest.fixture
-def many(server):
-    """1,200 Deployments: three pages."""
-    for number in range(1200 - 3):
-        server.apply(deployment("batch", f"d{number}"))
-    return server
+def three_pages(server, watch):
+    """Starts a watch of five Deployments, two in a page."""
+    for name in "de":
+        server.apply(deployment("shop", name))
+    return lambda: watch(timings={"page": 2})
 
 
-async def test_follows_continue_without_a_version(many, watch):
-    """W1: the first list asks for no version, and a continued page for nothing but its token."""
-    await opened(await watch())
-    first, *pages = asked(many, "list", "page")
-    assert first.query == {"limit": "500"}
+async def test_follows_continue_without_a_version(server, three_pages):
+    """W1: a list asks for no version, and a continued page for nothing but its token."""
+    watched = await three_pages()
+    assert len((await watched.until(Listed)).snapshots) == 5
+    first, *pages = asked(server, "list", "page")
+    assert first.query == {"limit": "2"}
     assert [set(page.query) for page in pages] == [{"limit", "continue"}] * 2
 
 
-async def test_a_token_that_expired_discards_all_pages(many, watch):
+async def test_a_page_has_500(server, watch):
+    """W1: what a big cluster is asked for."""
+    await opened(await watch())
+    assert asked(server, "list")[0].query == {"limit": "500"}
+
+
+async def test_a_token_that_expired_discards_all_pages(server, three_pages):
     """W2, F10: 410 on page 2 makes one list in one piece, and nothing of page 1 is believed."""
-    many.faults.append(Fault("page", 410))
-    watched = await watch()
-    assert len((await watched.until(Listed)).snapshots) == 1200
-    assert [seen.query for seen in asked(many, "list", "page")][-1] == {}
+    server.faults.append(Fault("page", 410))
+    watched = await three_pages()
+    assert len((await watched.until(Listed)).snapshots) == 5
+    assert [seen.query for seen in asked(server, "list", "page")][-1] == {}
     assert len(watched.all(Listed)) == 1
 
 
-async def test_half_a_list_is_no_list(many, watch):
+async def test_half_a_list_is_no_list(server, three_pages):
     """W3, F11: a connection cut after page 1 shows nothing; the retry shows all at once."""
-    many.faults.append(Fault("page", cut=1000))
-    watched = await watch()
+    server.faults.append(Fault("page", cut=1000))
+    watched = await three_pages()
     broken = await watched.until(Broken)
     assert isinstance(broken.error, Unreachable)
     assert watched.all(Listed) == []
-    assert len((await watched.until(Listed)).snapshots) == 1200
+    assert len((await watched.until(Listed)).snapshots) == 5
 
 
 async def test_a_list_has_who_replaced_whom(server, watch):

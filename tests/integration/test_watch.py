@@ -208,6 +208,17 @@ async def test_silence_is_measured_by_what_the_watch_asked_for(server, watch):
     assert "not a byte in 0.1 s" in str(broken.error)
 
 
+async def test_a_machine_that_slept_lists_anew(server, watch, clock):
+    """W38, F41: a gap that the idle deadline did not end was sleep: what is known is made anew."""
+    watched = await opened(await watch())
+    clock.forward(3600)
+    server.set_ready("shop", "a", 0)
+    assert isinstance((await watched.until(Broken)).error, Expired)
+    assert "asleep" in str(watched.all(Broken)[0].error)
+    await watched.until(Listed)
+    assert watched.state["a"].available == 0
+
+
 async def test_a_proxy_that_holds_back_headers_is_no_failure(server, watch, clock):
     """W16: no headers in time is silence, not a failure: ask again without backing off."""
     server.faults += [Fault("watch", mute=True)] * 3
@@ -401,21 +412,24 @@ async def test_a_slow_consumer_gets_the_latest(server, watch):
     assert watched.state["a"].desired == 499
 
 
-async def test_scopes_do_not_share_trouble(server, watch):
+async def test_scopes_do_not_share_trouble(server, clock):
     """W25, F45: a namespace that is refused leaves the other one undisturbed."""
     server.apply(deployment("payments", "p"))
     server.forbidden |= {("list", "payments")}
-    watched = await watch(scopes=["shop", "payments"])
-    broken = await watched.until(Broken)
-    assert (broken.scope, type(broken.error)) == ("payments", Forbidden)
-    await watched.until(Opened, lambda e: e.scope == "shop")
-    server.set_ready("shop", "a", 0)
-    await watched.applied("a")
-    assert watched.cluster.last_byte_at("shop") is not None
-    assert watched.cluster.last_byte_at("payments") is None
-    server.forbidden.clear()
-    await watched.until(Opened, lambda e: e.scope == "payments")
-    assert "p" in watched.state or len(watched.all(Listed)) == 2
+    slow = ManualClock(clock.now())
+    async with watching(server, slow, scopes=["shop", "payments"]) as watched:
+        broken = await watched.until(Broken)
+        assert (broken.scope, type(broken.error)) == ("payments", Forbidden)
+        server.set_ready("shop", "a", 0)
+        await watched.until(Opened, lambda e: e.scope == "shop")
+        server.set_ready("shop", "b", 0)
+        await watched.applied("b")
+        assert watched.cluster.last_byte_at("shop") is not None
+        assert watched.cluster.last_byte_at("payments") is None
+        server.forbidden.clear()
+        await slow.advance(1)
+        assert {s.name for s in (await watched.until(Listed)).snapshots} == {"p"}
+        assert len(watched.all(Broken)) == 1
 
 
 async def test_sight_returns_with_what_was_missed(server, watch):

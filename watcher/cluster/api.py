@@ -11,7 +11,6 @@ import structlog
 from msgspec import Struct
 
 from watcher.cluster.auth import Auth
-from watcher.cluster.decode import decode_page
 from watcher.cluster.inbox import Inbox
 from watcher.cluster.transport import Ask, Timings, Transport
 from watcher.cluster.watch import ScopeWatch
@@ -87,7 +86,7 @@ class KubeCluster:
             await self._auth.current()  # a slow exec plugin is no slow API server
             began = self._clock.now()
             async with asyncio.timeout(self._timings.probe):
-                decode_page(await self._heartbeat.read(ask, params), self.name)
+                await self._heartbeat.page(ask, params, self.name)
             latency = (self._clock.now() - began).total_seconds()
             await self._ask_version(ask)
         except TimeoutError:

@@ -86,7 +86,7 @@ class TokenFile:
             raise ConfigError([f"token file {self._path}: {error.strerror}"]) from None
         except UnicodeDecodeError:
             raise ConfigError([f"token file {self._path}: this is no token"]) from None
-        if not token.isprintable() or not token:
+        if not is_token(token):
             raise ConfigError([f"token file {self._path}: this is no token"])
         return token
 
@@ -142,6 +142,11 @@ def find_auth(
     usual = environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     paths = [kubeconfig] if kubeconfig else [Path(p) for p in usual.split(os.pathsep) if p]
     return Auth(lambda: official.from_files(paths, context, environ, clock, strict_x509))
+
+
+def is_token(text: str) -> bool:
+    """Whether this can be sent in a header."""
+    return bool(text) and text.isascii() and text.isprintable()
 
 
 def bearer(token: str) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from watcher.cluster.auth import bearer
+from watcher.cluster.auth import bearer, is_token
 from watcher.core.model import Json
 from watcher.errors import Unauthorized
 from watcher.ports import Clock
@@ -123,8 +123,8 @@ class ExecPlugin:
             raise self._failed(f"what it printed is no ExecCredential of {self._version}")
         if given.client_certificate_data and given.client_key_data:
             self._show(given)
-        elif not given.token:
-            raise self._failed("it gave neither a token nor a certificate with its key")
+        elif not is_token(given.token):
+            raise self._failed("it gave neither a usable token nor a certificate with its key")
         return given
 
     def _show(self, given: _Status) -> None:

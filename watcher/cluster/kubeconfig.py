@@ -25,6 +25,7 @@ from watcher.cluster.auth import (
     TokenFile,
     bearer,
     environment_proxy,
+    is_token,
     tls_context,
 )
 from watcher.cluster.exec_plugin import ExecPlugin
@@ -104,7 +105,9 @@ def _credentials(
     if user.get("tokenFile"):
         return TokenFile(folder / user["tokenFile"], clock)
     if loader._load_user_token() or loader._load_user_pass_token() or "token" in vars(loader):
-        hide(loader.token)
+        if not is_token(loader.token):
+            raise ConfigException("the user's token has characters that no header can have")
+        hide(loader.token.partition(" ")[2])
         return Fixed(loader.token)
     if "exec" in user:
         about = loader._cluster.value if user["exec"].get("provideClusterInfo") else None

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from watcher import __version__
 from watcher.cluster.auth import Auth
-from watcher.cluster.decode import Status, decode_status
+from watcher.cluster.decode import Page, Status, decode_page, decode_status
 from watcher.errors import (
     ClusterError,
     Expired,
@@ -72,6 +72,8 @@ class Timings(Struct, frozen=True):
 
 class Silent(Unreachable):
     """The connection stood and nothing came: ask again, without backing off (W15, W16)."""
+
+    cause_label = "silent"
 
 
 class Ask(Struct, frozen=True):
@@ -130,6 +132,14 @@ class Transport:
                 body += chunk
                 if len(body) > self._timings.list_bytes:
                     raise Protocol(ask.failed("the answer does not end"))
+
+    async def page(self, ask: Ask, params: Mapping[str, str], cluster: str) -> Page:
+        """Give one page of a list, if it is a whole one."""
+        body = await self.read(ask, params)
+        try:
+            return decode_page(body, cluster)
+        except Protocol as error:
+            raise Protocol(ask.failed(str(error))) from None
 
     async def _get(
         self, ask: Ask, params: Mapping[str, str], path: str, gzip: bool
@@ -214,6 +224,8 @@ def error_for(ask: Ask, status: Status, retry_after: float | None) -> ClusterErr
     why = " ".join(str(part) for part in (status.code, status.reason) if part)
     if status.message:
         why += f" ({status.message.partition(chr(10))[0][:_TEXT]})"
+    if kind is Forbidden and not ask.scope:
+        why += "; with rights in some namespaces only, name them in the configuration"
     after = None if retry_after is None else timedelta(seconds=retry_after)
     return kind(ask.failed(why or "an error without a code"), after)
 

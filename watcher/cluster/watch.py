@@ -3,23 +3,24 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 from aiohttp import StreamReader
 
-from watcher.cluster.decode import Bookmark, Page, Status, Unreadable, decode_line, decode_page
+from watcher.cluster.decode import Bookmark, Status, Unreadable, decode_line
 from watcher.cluster.inbox import Inbox, is_older
 from watcher.cluster.lines import LineBuffer
 from watcher.cluster.transport import Ask, Silent, Timings, Transport, error_for
 from watcher.core.model import DeploymentSnapshot
-from watcher.errors import ClusterError, Expired, Protocol, Throttled, Unreachable
+from watcher.errors import ClusterError, Expired, Throttled, Unreachable
 from watcher.ports import Applied, Broken, Clock, Deleted, Listed, Opened, WatchEvent
 
 _LOG: Final = structlog.get_logger(__name__)
 _BAD_IN_A_ROW: Final = 3
+_SLEPT: Final = timedelta(seconds=30)
 _FAILURES_UNTIL_POLLING: Final = 5
 """A watch that cannot be had this often is listed before every further try, so that the view
 stays right (F47)."""
@@ -117,21 +118,16 @@ class ScopeWatch:
         """Follow `continue` to the end; the version is not asked for, so the list is consistent."""
         ask, found = Ask("list", self.scope), list[DeploymentSnapshot]()
         params = {**self._selector, "limit": str(limit)} if limit else self._selector
-        page = await self._page(ask, params)
+        page = await self._transport.page(ask, params, self._cluster)
         version = page.version
         while page.next:
             found += page.snapshots
             try:
-                page = await self._page(ask, {**params, "continue": page.next})
+                following = {**params, "continue": page.next}
+                page = await self._transport.page(ask, following, self._cluster)
             except Expired as error:
                 raise _TokenExpired(str(error), error.retry_after) from None
         return version, (*found, *page.snapshots)
-
-    async def _page(self, ask: Ask, params: Mapping[str, str]) -> Page:
-        try:
-            return decode_page(await self._transport.read(ask, params), self._cluster)
-        except Protocol as error:
-            raise Protocol(ask.failed(str(error))) from None
 
     async def _stream(self) -> None:
         """Watch once; returns on the orderly end and raises ClusterError on any other."""
@@ -180,9 +176,16 @@ class ScopeWatch:
                 continue
             if not chunk:
                 return
-            self.last_byte_at = self._clock.now()
+            self._heard(ask, idle)
             self._take_in(ask, lines.feed(chunk))
             await self._inbox.room()
+
+    def _heard(self, ask: Ask, idle: float) -> None:
+        """Note the time; a gap that no deadline ended means that the machine slept (W38)."""
+        now, before = self._clock.now(), self.last_byte_at
+        self.last_byte_at = now
+        if before is not None and now - before > timedelta(seconds=idle) + _SLEPT:
+            raise Expired(ask.failed("this machine was asleep"))
 
     def _take_in(self, ask: Ask, lines: Sequence[bytes]) -> None:
         """Hand on all events of one chunk in one go, and only then advance the version (W9)."""
@@ -191,7 +194,7 @@ class ScopeWatch:
         try:
             for line in lines:
                 event = decode_line(line, self.scope, self._cluster)
-                if isinstance(event, Applied | Deleted):
+                if isinstance(event, (Applied, Deleted)):
                     batch.append(event)
                     version = event.snapshot.resource_version or version
                     self._bad_in_a_row = 0
