@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from watcher.core.compose import compose
-from watcher.core.model import EPOCH, Delivery, DeliveryState, Json, Outcome, Part
+from watcher.core.model import Delivery, DeliveryState, Json, Outcome, Part
+from watcher.core.pace import Pace
 from watcher.core.retry import Failure, SinkState, settle_failure
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
 
 T = TypeVar("T")
 
-BURST: Final = 5
 _LEASE: Final = timedelta(minutes=2)
 """Longer than any attempt lasts."""
 _LATE_AFTER: Final = timedelta(seconds=60)
@@ -80,7 +82,7 @@ class Dispatcher:
         self._timeout = timeout
         self._grace = grace
         self._jitter = jitter
-        self._pace = _Pace(sink.traits.rate)
+        self._pace = Pace.of(sink.traits.rate)
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
         self._store_failures = 0
@@ -157,7 +159,7 @@ class Dispatcher:
             for delivery in claim.superseded:
                 self._reporter.superseded(claim, delivery)
             if not self._expired(claim, now):
-                self._pace.take(now)
+                self._pace = self._pace.took(now)
             task = asyncio.create_task(self._deliver(claim))
             task.add_done_callback(lambda _: self.wake())
             self._in_flight[claim.delivery.incident] = task
@@ -170,9 +172,8 @@ class Dispatcher:
     async def _deliver(self, claim: Claim) -> None:
         began = self._clock.now()
         if self._expired(claim, began):
-            await self._settle(
-                Settlement(claim.delivery.id, DeliveryState.EXPIRED, began, reason="expired")
-            )
+            end = Settlement(claim.delivery.id, DeliveryState.EXPIRED, began, reason="expired")
+            await self._settle(end, self.state)
             self._reporter.expired(claim)
         else:
             try:
@@ -247,16 +248,10 @@ class Dispatcher:
         return (late if late > _LATE_AFTER else None), reason
 
     async def _delivered(self, claim: Claim, receipt: Json | None, began: datetime) -> None:
-        now, parked = self._clock.now(), self.state.parked_reason
-        changed = self._become(self.state.answered())
-        await self._settle(
-            Settlement(
-                claim.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt, sink=changed
-            )
-        )
+        now = self._clock.now()
+        end = Settlement(claim.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt)
+        await self._settle(end, self.state.answered())
         self._reporter.sent(claim, now, now - began)
-        if parked:
-            self._reporter.resumed(self.name)
 
     async def _failed(self, claim: Claim, error: SinkError) -> None:
         now = self._clock.now()
@@ -273,19 +268,17 @@ class Dispatcher:
         )
         if verdict.due:
             self._trouble = (now, error.reason)
-        await self._settle(
-            Settlement(
-                claim.delivery.id,
-                verdict.state,
-                now,
-                due=verdict.due,
-                reason=error.reason,
-                detail=error.detail,
-                counted=verdict.counted,
-                ambiguous=error.ambiguous,
-                sink=self._become(state),
-            )
+        end = Settlement(
+            claim.delivery.id,
+            verdict.state,
+            now,
+            due=verdict.due,
+            reason=error.reason,
+            detail=error.detail,
+            counted=verdict.counted,
+            ambiguous=error.ambiguous,
         )
+        await self._settle(end, state)
         match verdict.state:
             case DeliveryState.DEAD:
                 self._reporter.abandoned(claim, error)
@@ -296,15 +289,13 @@ class Dispatcher:
             case _:
                 self._reporter.deferred(claim, error, verdict.due or now)
 
-    def _become(self, state: SinkState) -> SinkState | None:
-        """Take on the sink's new state; returns it if it is worth writing down."""
-        changed = state != self.state
-        self.state = state
-        return state if changed else None
-
-    async def _settle(self, settlement: Settlement) -> None:
+    async def _settle(self, end: Settlement, state: SinkState) -> None:
         """The incident waits until its end is written, or the next delivery could overtake it."""
-        await self._insist(lambda: self._store.settle(settlement))
+        before, self.state = self.state, state
+        end = replace(end, sink=state if state != before else None)
+        await self._insist(lambda: self._store.settle(end))
+        if before.parked_reason and not state.parked_reason:
+            self._reporter.resumed(self.name)
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the store until it answers."""
@@ -332,27 +323,3 @@ class Dispatcher:
 def _store_wait(failures: int) -> float:
     """Seconds: 1, 2, 4 … 30."""
     return min(2.0 ** min(failures, 5), 30.0)
-
-
-class _Pace:
-    """At most `rate` a second after a burst; exact, as it adds up times rather than fractions."""
-
-    def __init__(self, rate: float) -> None:
-        self._interval = timedelta(seconds=1 / rate) if rate else timedelta(0)
-        self._free_at = EPOCH
-
-    def room(self, now: datetime) -> int:
-        """How many may go now."""
-        if not self._interval:
-            return BURST
-        behind = max(self._free_at - now, timedelta(0))
-        return max((BURST * self._interval - behind) // self._interval, 0)
-
-    def take(self, now: datetime) -> None:
-        """One goes."""
-        self._free_at = max(self._free_at, now) + self._interval
-
-    @property
-    def ready_at(self) -> datetime:
-        """When there is room for one, if there is none now."""
-        return self._free_at - (BURST - 1) * self._interval
