@@ -128,6 +128,7 @@ async def test_a_replayed_record_changes_nothing(store: Store) -> None:
     await store.record(record, later(9))
     await store.record(told(event(1)), later(10))
     assert await store.history() == before
+    assert (await claim_one(store)).latest == event(1, 2, Edge.RECOVERED)
 
 
 async def test_many_at_once(store: Store) -> None:
@@ -171,6 +172,7 @@ async def test_retry(store: Store) -> None:
     await store.record(told(event(1), event(1, 2, Edge.RECOVERED)), NOW)
     claimed = await claim_one(store)
     assert (claimed.attempts, claimed.first_attempt_at, claimed.last_error) == (0, None, "")
+    assert await store.next_due("hook") == NOW + LEASE, "its successor is not due before it"
     end = Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, later(8), "http_503", "busy")
     await store.settle(replace(end, counted=False))
     assert await store.next_due("hook") == NOW, "its successor is due by itself"
