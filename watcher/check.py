@@ -4,7 +4,6 @@ One object at one instant: no time rule applies, so what is on its way counts as
 """
 
 import asyncio
-import io
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -121,21 +120,12 @@ def _documents(text: str, place: str) -> list[Any]:
 
 
 def _json(text: str) -> list[Any]:
-    """One value, or one a line; raises JSONDecodeError with its place in the whole text."""
-    try:
-        whole = json.loads(text)
-    except json.JSONDecodeError as error:
-        # "Extra data" is what follows a first value: then it should be a value a line.
-        if not error.msg.startswith("Extra data"):
-            raise
-    else:
-        return [{"items": whole}] if isinstance(whole, list) else [whole]
-    documents, start = [], 0
-    for line in io.StringIO(text):
-        if line.strip():
-            try:
-                documents.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise json.JSONDecodeError(error.msg, text, start + error.pos) from None
-        start += len(line)
-    return documents
+    """One value or many, a value a line or not; raises JSONDecodeError with its place."""
+    found, at = [], 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        value, at = json.JSONDecoder().raw_decode(text, at)
+        found.append({"items": value} if isinstance(value, list) else value)
+    return found

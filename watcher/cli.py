@@ -61,11 +61,6 @@ def main() -> None:
         _fail(error.problems)
     except WatcherError as error:
         _fail([str(error)])
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # nobody reads on, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 @app.callback()

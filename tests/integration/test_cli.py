@@ -98,6 +98,12 @@ FILES = [
         {"web": "healthy", "checkout": "degraded"},
         id="JSON lines",
     ),
+    pytest.param(
+        json.dumps(HEALTHY, indent=2) + json.dumps(DEGRADED, indent=2),
+        1,
+        {"web": "healthy", "checkout": "degraded"},
+        id="one object after the other",
+    ),
     pytest.param(yaml.safe_dump(DEGRADED), 1, {"checkout": "degraded"}, id="YAML"),
     pytest.param(
         f"kind: Service\n---\n---\n{yaml.safe_dump(HEALTHY)}", 0, {"web": "healthy"}, id="manifests"
@@ -107,7 +113,18 @@ FILES = [
     pytest.param(listed(HEALTHY, BROKEN), 2, {"web": "healthy", "odd": "unknown"}, id="unreadable"),
     pytest.param(listed(5, DEGRADED), 1, {"?": "unknown", "checkout": "degraded"}, id="no object"),
     pytest.param(listed(HEALTHY, {"kind": "Pod"}), 0, {"web": "healthy"}, id="of several kinds"),
-    pytest.param("\ufeff" + json.dumps(HEALTHY), 0, {"web": "healthy"}, id="a byte order mark"),
+    pytest.param(
+        f"\ufeff{json.dumps(HEALTHY)}{json.dumps(DEGRADED)}",
+        1,
+        {"web": "healthy", "checkout": "degraded"},
+        id="a byte order mark",
+    ),
+    pytest.param(
+        yaml.safe_dump(DEGRADED).replace("'2026", "2026").replace("Z'", "Z"),
+        1,
+        {"checkout": "degraded"},
+        id="YAML with times that are no strings",
+    ),
 ]
 
 
@@ -136,6 +153,7 @@ def test_check_judges_what_a_file_has(
         pytest.param("hello", "file: neither a Deployment nor a list of them", id="text"),
         pytest.param('{"items": 5}', "file: neither a Deployment nor a list of them", id="no list"),
         pytest.param('{"kind":\n "List"', "file:2:8: not JSON: ", id="cut off"),
+        pytest.param('\n{"a": 1} rest', "file:2:10: not JSON: ", id="something behind it"),
         pytest.param('{"a": 1}\n{"b" 2}\n', "file:2:6: not JSON: ", id="a bad line"),
         pytest.param('{"a": "\u2028"}\n{"b" 2}\n', "file:2:6: not JSON: ", id="an odd separator"),
         pytest.param("a: 1\n b: 2", "file:2:3: not YAML: ", id="bad YAML"),

@@ -116,11 +116,13 @@ def track(
     namespace: str = "shop",
     desired: int = 3,
     malformed: str = "",
+    available: int | None = None,
 ) -> Tracked:
     """Add a Deployment whose rollout is over."""
     snapshot = DeploymentSnapshot(
         cluster.name, namespace, name, f"{namespace}/{name}", desired=desired, revision=2,
-        replicas=desired, updated=desired, ready=ready, available=ready, malformed=malformed,
+        replicas=desired, updated=desired, ready=ready, malformed=malformed,
+        available=ready if available is None else available,
     )  # fmt: skip
     verdict = assess(snapshot, Baseline(), NOW, HealthPolicy())
     tracked = Tracked("", snapshot, verdict, Baseline(), BEFORE)
@@ -223,6 +225,12 @@ async def test_status_is_the_plain_comparison(
     assert (answer["deployments"][0]["status"], answer["status"]) == (row, whole)
 
 
+async def test_ready_is_what_counts_for_status(world: World) -> None:
+    """Pods that wait out minReadySeconds are ready, and not available yet."""
+    track(world.cluster(), "web", ready=3, available=0)
+    assert (await world.get("/health/deployments"))["deployments"][0]["status"] == "ok"
+
+
 async def test_out_of_sight_nothing_is_known_but_the_last_numbers(world: World) -> None:
     """P4: nothing is inferred from silence."""
     cluster = world.cluster()
@@ -323,7 +331,9 @@ async def test_the_metrics_say_how_things_stand(world: World) -> None:
     cluster = world.cluster()
     track(cluster, "web")
     track(cluster, "checkout", ready=0).phase = Firing(OUTAGE)
-    world.cluster("dark", listed=False).probe = Probe(Unreachable("refused"))
+    dark = world.cluster("dark", listed=False)
+    dark.probe, dark.phase = Probe(Unreachable("refused")), Firing(OUTAGE)
+    track(dark, "web")
     world.store.rows = [
         ("oncall", DeliveryState.PENDING, 3, NOW - timedelta(seconds=40)),
         ("oncall", DeliveryState.PARKED, 1, NOW - timedelta(seconds=90)),
@@ -340,7 +350,10 @@ async def test_the_metrics_say_how_things_stand(world: World) -> None:
         'watcher_deployments{cluster="prod",health="degraded"}': 1,
         'watcher_deployments{cluster="prod",health="paused"}': 0,
         'watcher_incidents_open{cluster="prod",severity="critical"}': 1,
-        'watcher_incidents_open{cluster="dark",severity="critical"}': 0,
+        'watcher_deployments{cluster="dark",health="healthy"}': 0,
+        'watcher_deployments{cluster="dark",health="unknown"}': 1,
+        'watcher_incidents_open{cluster="dark",severity="critical"}': 1,
+        'watcher_incidents_open{cluster="dark",severity="warning"}': 0,
         'watcher_deliveries_pending{sink="oncall",state="pending"}': 3,
         'watcher_deliveries_pending{sink="oncall",state="parked"}': 1,
         'watcher_delivery_oldest_seconds{sink="oncall"}': 90,

@@ -158,6 +158,11 @@ def test_an_unknown_field_is_a_mistake_in_the_program(lines: Lines) -> None:
     assert lines() == []
 
 
+def test_what_is_not_there_is_null(lines: Lines) -> None:
+    audit.emit("cluster.listed", cluster="c")
+    assert lines()[0].items() >= {"cluster": "c", "scope": None, "deployments": None}.items()
+
+
 def test_an_opening_tells_who_what_when_and_why(lines: Lines, reporting: Reporting) -> None:
     reporting.recorded(Record(events=(OPENED,), deliveries=(delivery(),)))
     incident, queued = lines()
@@ -284,6 +289,18 @@ def test_a_failing_store_is_told_once_and_its_return_too(
     assert view.store_error is None
 
 
+def test_a_broken_watch_is_told_once_until_it_was_whole_again(
+    lines: Lines, reporting: Reporting
+) -> None:
+    broken = Broken("", Unreachable("refused"))
+    reporting.watched("c", (broken, broken, Listed("", ()), broken))
+    assert [(line["event"], line["reason"]) for line in lines()] == [
+        ("cluster.watch_broken", "unreachable"),
+        ("cluster.listed", "unreachable"),
+        ("cluster.watch_broken", "unreachable"),
+    ]
+
+
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"watcher_{name}", labels)
 
@@ -331,9 +348,9 @@ def test_a_relist_is_counted_under_what_made_it_necessary(
 def test_a_sink_that_answers_ever_something_else_does_not_fill_the_metrics(
     reporting: Reporting, metrics: Metrics
 ) -> None:
+    reporting.deferred(claim(), SinkError("x" * 10_000, Outcome.RETRY), LATER)
     for number in range(1000):
         reporting.deferred(claim(), SinkError(f"brand_new_{number}", Outcome.RETRY), LATER)
-    reporting.deferred(claim(), SinkError("x" * 10_000, Outcome.RETRY), LATER)
     text = metrics.render(()).decode()
     series = [line for line in text.splitlines() if line.startswith("watcher_notification_fail")]
     assert len(series) == 51

@@ -16,7 +16,7 @@ from watcher import config as settings
 from watcher.config import Config, SlackSettings, WebhookSettings, json_schema
 from watcher.config.load import load, unusable_secrets
 from watcher.config.rules import parse_address
-from watcher.config.secrets import SecretRef, mask, redact
+from watcher.config.secrets import SecretRef, hide, mask, redact
 from watcher.core.durations import format_duration, parse_duration
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import ConfigError
@@ -295,6 +295,7 @@ def test_what_kubernetes_sets_beside_a_service_called_watcher_is_no_setting() ->
         pytest.param("http://example.com", True, "", id="allowed"),
         pytest.param("http://example.com", False, "allow_http", id="http elsewhere"),
         pytest.param("http://example.com#.svc", False, "allow_http", id="not a Service's name"),
+        pytest.param("http://a.svc.example.com", False, "allow_http", id="a Service's name in it"),
         pytest.param("http://127.0.0.1.example.com", False, "allow_http", id="not loopback"),
         pytest.param("file:///etc/passwd", True, "must be https", id="file"),
         pytest.param("gopher://h/", True, "must be https", id="gopher"),
@@ -398,6 +399,13 @@ def test_nothing_that_is_shown_has_a_secret_in_it(
     assert "pass-w0rd" not in shown + repr(config) + str(config)
     assert "https://h/***" in shown
     assert redact("pass-w0rd-1 /services/pass-w0rd-5 t=pass-w0rd-4") == "*** *** ***"
+
+
+def test_what_is_hidden_is_bounded() -> None:
+    """Tokens that are renewed every hour do not add up for ever."""
+    for number in range(1000):
+        hide(f"hourly-token-{number}-")
+    assert redact("hourly-token-0- hourly-token-999-") == "hourly-token-0- ***"
 
 
 @pytest.mark.parametrize(
