@@ -8,7 +8,6 @@ health reference §4, delivery reference §1.9.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from shlex import quote
 from typing import Final
 
 from msgspec.structs import replace
@@ -20,15 +19,6 @@ from watcher.core.model import ENDS, OPENINGS, Edge, Event, Part
 NAMES_SHOWN: Final = 15
 """Of a long list, in a text; `Message.lines` has all of it."""
 
-_ROLLOUT: Final = frozenset(
-    {"rollout_stalled", "replicaset_create_failed", "progress_false", "no_progress"}
-)
-_CLUSTER_COMMANDS: Final = {
-    "unreachable": "kubectl get --raw='/readyz?verbose'",
-    "unauthorized": "kubectl auth can-i watch deployments.apps --all-namespaces",
-    "view_stale": "kubectl get deployments --all-namespaces --watch",
-    "throttled": "kubectl get --raw=/debug/api_priority_and_fairness/dump_priority_levels",
-}
 _UNSEEN: Final = "Until it is back nothing is known of its Deployments: silence is not health"
 _UNSETTLED: Final = "It keeps failing and recovering; no further message until it settles"
 
@@ -101,7 +91,7 @@ def _down(event: Event, now: datetime, restates: bool) -> Message:
         text=words.sentences(f"{lead}, {numbers}" if numbers else lead, said, note),
         facts=(*_facts(event), Fact("Lasting", words.readable(now - event.since))),
         why=_why(event),
-        command=_command(event),
+        command=words.command(event),
         notes=(note,),
         line=_line(event, f"{state}{change}: {where} in {_cluster(event)} {since}"),
         since=event.since,
@@ -150,7 +140,7 @@ def _out_of_sight(event: Event, now: datetime) -> Message:
             Fact("Lasting", words.readable(now - event.since)),
         ),
         why=_why(event),
-        command=_CLUSTER_COMMANDS.get(event.reason, ""),
+        command=words.command(event),
         notes=(_UNSEEN,),
         line=_line(event, f"{state}: cluster {_cluster(event)} {since}"),
         since=event.since,
@@ -305,17 +295,8 @@ def _facts(event: Event) -> Iterable[Fact]:
     yield Fact("Pods", f"{facts.updated} updated, {facts.ready} ready")
     if facts.old_serving:
         yield Fact("Old version", f"still serves with at least {facts.old_serving} pods")
-    elif event.reason in _ROLLOUT and event.edge not in ENDS and words.nothing_serves(event):
+    elif event.reason in words.ROLLOUT and event.edge not in ENDS and words.nothing_serves(event):
         yield Fact("Old version", "does not serve")
     if facts.revision:
         generation = "" if facts.generation is None else f", generation {facts.generation}"
         yield Fact("Revision", f"{facts.revision}{generation}")
-
-
-def _command(event: Event) -> str:
-    namespace, name = quote(visible(event.subject.namespace)), quote(visible(event.subject.name))
-    if event.reason in _ROLLOUT:
-        return f"kubectl -n {namespace} rollout status deploy/{name} --watch=false"
-    if event.reason == "pods_not_created":
-        return f"kubectl -n {namespace} get events --field-selector reason=FailedCreate"
-    return f"kubectl -n {namespace} describe deploy/{name}"

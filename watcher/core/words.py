@@ -1,6 +1,7 @@
-"""Plain words for what the machine calls by code: reasons, ends, durations, times."""
+"""Plain words for what the machine calls by code: reasons and their cures, ends, durations, times."""
 
 from datetime import UTC, datetime, timedelta
+from shlex import quote
 from typing import Final
 
 from watcher.core.message import visible
@@ -19,6 +20,15 @@ REASONS: Final = {
     "unauthorized": "the API server does not let the watcher read",
     "view_stale": "Deployments cannot be watched",
     "throttled": "the API server asks for fewer requests",
+}
+ROLLOUT: Final = frozenset(
+    {"rollout_stalled", "replicaset_create_failed", "progress_false", "no_progress"}
+)
+_COMMANDS: Final = {
+    "unreachable": "kubectl get --raw='/readyz?verbose'",
+    "unauthorized": "kubectl auth can-i watch deployments.apps --all-namespaces",
+    "view_stale": "kubectl get deployments --all-namespaces --watch",
+    "throttled": "kubectl get --raw=/debug/api_priority_and_fairness/dump_priority_levels",
 }
 ENDINGS: Final = {
     Resolution.DELETED: "was deleted",
@@ -75,6 +85,18 @@ def reason(event: Event) -> str:
 def own_state(event: Event) -> str:
     """The same of the watcher itself: `Failing` of `sink.failing`, `Test`."""
     return visible(event.reason.rpartition(".")[2], 40).capitalize()
+
+
+def command(event: Event) -> str:
+    """A kubectl line to start with, safe to paste."""
+    if event.subject.is_cluster:
+        return _COMMANDS.get(event.reason, "")
+    namespace, name = quote(visible(event.subject.namespace)), quote(visible(event.subject.name))
+    if event.reason in ROLLOUT:
+        return f"kubectl -n {namespace} rollout status deploy/{name} --watch=false"
+    if event.reason == "pods_not_created":
+        return f"kubectl -n {namespace} get events --field-selector reason=FailedCreate"
+    return f"kubectl -n {namespace} describe deploy/{name}"
 
 
 def trouble(code: str) -> str:
