@@ -640,6 +640,32 @@ async def test_an_incoming_webhook_says_what_is_wrong(
     assert (caught.value.outcome, caught.value.reason) == (outcome, reason)
 
 
+async def test_an_incoming_webhook_of_the_fake_refuses_too() -> None:
+    """A removed webhook, an archived channel and too many messages are refused in Slack's words."""
+    clock = ManualClock(BEGAN)
+    async with FakeSlack(clock, rate=1.0) as slack:
+
+        async def refused(url: str) -> tuple[str, Outcome]:
+            sink = SlackWebhook("hook", Sender(clock), url=lambda: url)
+            with pytest.raises(SinkError) as caught:
+                for _ in range(6):
+                    await sink.send(notification(event(Edge.DEGRADED), Part.POST))
+            return caught.value.reason, caught.value.outcome
+
+        assert await refused(f"{slack.url}/services/T0/B0/gone") == ("no_service", Outcome.PARK)
+        assert await refused(slack.webhook_url) == ("rate_limited", Outcome.THROTTLED)
+        slack.channels[CHANNEL] = "is_archived"
+        assert await refused(slack.webhook_url) == ("channel_is_archived", Outcome.PARK)
+
+
+async def test_a_key_that_is_no_base64_parks(hook: FaultServer) -> None:
+    """A signing secret that cannot be what it says it is never signs anything."""
+    with pytest.raises(SinkError) as caught:
+        await webhook(hook, "whsec_x").send(notification(event(Edge.DEGRADED)))
+    assert (caught.value.reason, caught.value.outcome) == ("secret_malformed", Outcome.PARK)
+    assert hook.connections == 0
+
+
 def blocks(*texts: str) -> Json:
     return {"text": "t", "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": t}} for t in texts]}  # fmt: skip
 
