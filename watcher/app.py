@@ -127,11 +127,12 @@ class Process:
                 group.create_task(_never_ends(loop.__qualname__, loop()))
 
     async def _check_store(self) -> None:
-        """Notice a store that fails while nothing happens, and one that is back."""
+        """Notice a store that fails while nothing happens, and let it forget what is long over."""
         while True:
             await self._clock.sleep(_STORE_CHECK_SECONDS)
             try:
                 await self._store.ping()
+                await self._store.prune(self._clock.wall() - self._config.store.retain)
             except StoreError as error:
                 self._reporting.store_refused(error)
             else:

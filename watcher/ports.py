@@ -264,6 +264,10 @@ class Store(Protocol):
         """Deliveries, newest first."""
         ...
 
+    async def prune(self, before: datetime) -> int:
+        """Forget some of the incidents that ended before, if nothing of them is left to send."""
+        ...
+
     async def ping(self) -> None:
         """Raise StoreError unless the store takes writes."""
         ...

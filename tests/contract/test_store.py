@@ -406,3 +406,20 @@ async def test_ping_is_a_write(url: str, store: Store) -> None:
         assert not (await asyncio.wait([holding], timeout=0.1))[0], "it waits for the other's write"
         rival.execute("ROLLBACK")
         await holding
+
+
+async def test_retention_forgets_only_what_is_over_and_told(store: Store) -> None:
+    """What ended long ago goes with all that was told of it; what is open or still to send stays."""
+    over, unsent, still_open = 1, 2, 3
+    for number in (over, unsent, still_open):
+        await store.record(told(event(number)), NOW)
+    for number in (over, unsent):
+        await store.record(told(event(number, 2, Edge.RECOVERED)), NOW)
+    for _ in (1, 2):
+        for claimed in await store.claim("hook", NOW, 9, LEASE):
+            if claimed.event.incident != event(unsent).incident:
+                await store.settle(Settlement(claimed.delivery.id, DeliveryState.DELIVERED, NOW))
+    assert await store.prune(NOW - timedelta(days=1)) == 0
+    assert await store.prune(later(86_400)) == 1
+    left = {row.event.incident for row in await store.history()}
+    assert left == {event(unsent).incident, event(still_open).incident}

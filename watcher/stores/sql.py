@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
+    exists,
     func,
     or_,
     select,
@@ -80,6 +81,14 @@ _QUEUE = (
     .where(_OPEN)
     .group_by(_d.sink, _d.state)
     .order_by(_d.sink, _d.state)
+)
+_OVER = (
+    select(incidents.c.id)
+    .where(
+        incidents.c.ended_at < bindparam("before"),
+        ~exists().where(_d.incident == incidents.c.id, _OPEN),
+    )
+    .limit(500)
 )
 _HISTORY = (
     select(deliveries, events.c.body)
@@ -222,6 +231,21 @@ class SqlStore:
             if wanted:
                 found = found.where(column == wanted)
         return await self._read(lambda db: [rows.ledger_row(row) for row in _all(db, found)])
+
+    async def prune(self, before: datetime) -> int:
+        """Forget incidents that ended before, with all that was told of them; say how many.
+
+        One with a delivery that is still open stays; so many at a time that nobody has to wait.
+        """
+
+        def work(db: Connection) -> int:
+            over = list(db.scalars(_OVER, {"before": before}))
+            db.execute(delete(deliveries).where(_d.incident.in_(over)))
+            db.execute(delete(events).where(events.c.incident.in_(over)))
+            db.execute(delete(incidents).where(incidents.c.id.in_(over)))
+            return len(over)
+
+        return await self._write(work)
 
     async def ping(self) -> None:
         """Commit a change: a full disk or a read-only volume shows only then."""
