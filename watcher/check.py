@@ -21,20 +21,11 @@ from watcher.web.deployments import Report, report, row
 
 _LIST_SECONDS: Final = 60.0
 _CLUSTER: Final = "default"
+_YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class CheckError(WatcherError):
     """The input cannot be judged; the message says where it is wrong."""
-
-
-class _PlainYaml(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Leaves times as the text that JSON would have."""
-
-
-_PlainYaml.yaml_implicit_resolvers = {
-    first: [(tag, form) for tag, form in resolvers if not tag.endswith(":timestamp")]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def judge(snapshots: Iterable[DeploymentSnapshot], now: datetime) -> Report:
@@ -105,7 +96,7 @@ def _kind(item: object) -> str | None:
 def _documents(text: str, place: str) -> list[Any]:
     try:
         if not text.lstrip().startswith(("{", "[")):
-            documents = yaml.load_all(text, _PlainYaml)
+            documents = yaml.load_all(text, _YAML)
             return [document for document in documents if document is not None]
         return _json(text)
     except json.JSONDecodeError as error:

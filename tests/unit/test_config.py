@@ -408,6 +408,12 @@ def test_what_is_hidden_is_bounded() -> None:
     assert redact("hourly-token-0- hourly-token-999-") == "hourly-token-0- ***"
 
 
+def test_a_short_path_does_not_make_nonsense_of_the_log() -> None:
+    hide("https://hooks.example.com/deployments")
+    assert redact("GET /apis/apps/v1/deployments") == "GET /apis/apps/v1/deployments"
+    assert redact("POST https://hooks.example.com/deployments") == "POST ***"
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
@@ -420,6 +426,12 @@ def test_what_is_hidden_is_bounded() -> None:
 )
 def test_of_a_url_only_scheme_and_host_are_shown(url: str, shown: str) -> None:
     assert mask(url) == shown
+
+
+def test_the_manifests_configuration_is_one(tmp_path: Path) -> None:
+    manifest = yaml.safe_load((EXAMPLE.parent / "deploy/manifests/config.yaml").read_text())
+    config = load(written(tmp_path, manifest["data"]["config.yaml"]), {}, {})
+    assert config.store.url == "sqlite:////var/lib/watcher/watcher.db"
 
 
 def test_what_is_shown_can_be_loaded_again(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from watcher.errors import ConfigError
 _LONGEST: Final = 65_536
 _SHORTEST_HIDDEN: Final = 6
 """Characters: hiding a shorter text would only make nonsense of the log."""
+_TELLING_PATH: Final = 16
+"""Characters: `/deployments` is in many a harmless line."""
 _REMEMBERED: Final = 256
 _hidden: dict[str, None] = {}
 
@@ -71,7 +73,8 @@ def hide(secret: str) -> None:
     parts = [secret]
     if "://" in secret:
         url = urlsplit(secret)
-        parts += [url.path, url.query, url.password or ""]
+        parts += [url.query, url.password or ""]
+        parts += [url.path] if len(url.path) >= _TELLING_PATH else []
     for part in parts:
         if len(part) >= _SHORTEST_HIDDEN:
             _hidden.pop(part, None)
