@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -71,7 +72,7 @@ def hide(secret: str) -> None:
     if secret.startswith("sqlite:"):
         return
     parts = [secret]
-    if "://" in secret:
+    with suppress(ValueError):  # no URL, whatever it looks like
         url = urlsplit(secret)
         parts += [url.query, url.password or ""]
         parts += [url.path] if len(url.path) >= _TELLING_PATH else []
