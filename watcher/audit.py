@@ -82,8 +82,8 @@ _LONGEST: Final = 4000
 def configure(stream: TextIO, level: str, json: bool, clock: Clock | None = None) -> None:
     """Send every log line of the process to `stream`: as JSON, or to be read by people.
 
-    Audit lines are written whatever the level. Lines of libraries take the same way, so that
-    theirs too are one line each and hold no secret.
+    Audit lines are written whatever the level, those of libraries from warning on. All take the
+    same way, so that theirs too are one line each and hold no secret.
     """
     clock = clock or SystemClock()
 
@@ -109,7 +109,8 @@ def configure(stream: TextIO, level: str, json: bool, clock: Clock | None = None
             foreign_pre_chain=shared,
         )
     )
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("watcher").setLevel(level.upper())
     logging.getLogger("watcher.audit").setLevel(logging.INFO)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -51,6 +51,7 @@ def log() -> Iterator[io.StringIO]:
     for handler in before[0]:
         root.addHandler(handler)
     root.setLevel(before[1])
+    logging.getLogger("watcher").setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
 
@@ -256,8 +257,15 @@ def test_a_secret_is_hidden_wherever_it_comes_from(lines: Lines, reporting: Repo
 
 def test_audit_lines_are_written_whatever_the_level(lines: Lines) -> None:
     audit.emit("process.stopped", reason="asked to")
-    logging.getLogger("aiohttp").info("chatter")
+    logging.getLogger("watcher.cluster").info("chatter")
     assert [line["event"] for line in lines()] == ["process.stopped"]
+
+
+def test_libraries_do_not_chatter(log: io.StringIO) -> None:
+    audit.configure(log, "info", json=True)
+    logging.getLogger("alembic").info("chatter")
+    logging.getLogger("watcher.cluster").info("news")
+    assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == ["news"]
 
 
 def test_people_see_only_what_is_there(log: io.StringIO) -> None:
