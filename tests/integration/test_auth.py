@@ -348,6 +348,16 @@ async def test_runs_a_plugin_again_when_its_token_is_refused(server, kubeconfig,
     assert await probe(found(kubeconfig(plugin(tmp_path, body)), clock), clock) is None
 
 
+async def test_a_slow_plugin_is_no_slow_server(server, kubeconfig, tmp_path, clock):
+    """W36: the probe's deadline is for the API server, not for what gives us the token."""
+    server.token = "t"
+    user = plugin(tmp_path, GIVES + "time.sleep(0.3)\ngive(token='t')")
+    auth = found(kubeconfig(user), clock)
+    cluster = KubeCluster("prod", auth, clock, timings=type(FAST)(probe=0.25))
+    assert (await cluster.probe()).error is None
+    await cluster.close()
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [

@@ -148,5 +148,7 @@ async def test_a_list_without_end_is_refused(server, watch):
     bomb = gzip.compress(b" " * (1 << 20))
     server.faults.append(Fault("list", 200, bomb, headers={"Content-Encoding": "gzip"}))
     watched = await watch(timings={"list_bytes": 1 << 19})
-    assert isinstance((await watched.until(Broken)).error, Protocol)
+    error = (await watched.until(Broken)).error
+    assert isinstance(error, Protocol)
+    assert "does not end" in str(error)
     await watched.until(Listed)

@@ -1,5 +1,7 @@
 """The heartbeat: alive and allowed, or which of the two not (watch.md W26, W27, W36)."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -110,6 +112,14 @@ async def test_a_rotated_token_is_taken_up_at_once(server, watch):
         "Bearer new",
     ]
     assert (await watched.cluster.probe()).error is None
+
+
+async def test_those_who_are_refused_together_renew_once(server):
+    """W28: a token that another request has renewed meanwhile is not renewed again."""
+    auth = Auth(Rotated(server.url, "old", "new"))
+    refused = (await auth.current())[1]
+    await asyncio.gather(*(auth.renew(refused) for _ in range(3)))
+    assert (await auth.current())[1] == {"Authorization": "Bearer new"}
 
 
 async def test_a_revoked_token_backs_off(server, watch, clock):

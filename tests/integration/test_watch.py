@@ -342,6 +342,7 @@ async def test_nothing_but_garbage_makes_a_list(server, watch):
     await watched.applied("a")
     server.send(b"x\n")
     assert isinstance((await watched.until(Broken)).error, Expired)
+    assert watched.cluster.watches[""].bad_lines == 5
     await watched.until(Listed)
 
 
@@ -442,6 +443,12 @@ async def test_sight_returns_with_what_was_missed(server, watch):
     await watched.until(Opened)
     assert {s.available for s in watched.state.values()} == {0}
     assert len(asked(server, "list")) == 1
+
+
+async def test_sight_returns_when_it_is_quiet(server, watch):
+    """A stream is open as soon as nothing more comes for a moment."""
+    async with asyncio.timeout(5):
+        await opened(await watch(timings={"quiet": 0.02, "catch_up": 60.0}))
 
 
 async def test_sight_returns_even_when_it_is_never_quiet(server, watch):

@@ -107,6 +107,7 @@ class Transport:
         """Close every connection."""
         if self._open is not None:
             await self._open.close()
+            self._open = None
 
     @asynccontextmanager
     async def get(

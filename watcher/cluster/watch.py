@@ -61,6 +61,7 @@ class ScopeWatch:
         self._failures = 0
         self._bookmarks = False
         self._bad_in_a_row = 0
+        self._told_of: set[str] = set()
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -216,7 +217,8 @@ class ScopeWatch:
             raise error_for(ask, event, event.retry_after)
         self.bad_lines += 1
         self._bad_in_a_row += 1
-        if self._bad_in_a_row == 1:
+        if event.reason not in self._told_of:
+            self._told_of.add(event.reason)
             _LOG.warning("watch.line_skipped", scope=self.scope, reason=event.reason)
         if self._bad_in_a_row >= _BAD_IN_A_ROW:
             self._bad_in_a_row = 0
