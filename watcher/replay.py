@@ -41,7 +41,8 @@ class Stage:
         self._timeline = timeline
         self._clock = ManualClock(timeline.steps[0].at)
         self._store = open_store(url, self._clock)
-        self._objects: dict[str, DeploymentSnapshot] = {}
+        self._objects: dict[tuple[str, str], DeploymentSnapshot] = {}
+        """By name: a server has one of each, whatever the uid."""
         self._up = True
         self._down_at = timeline.steps[0].at
         self._follower: Follower | None = None
@@ -131,14 +132,14 @@ class Stage:
         """What happens to the server's state; the process sees it only if it can."""
         match step.type:
             case "LIST":
-                self._objects = {s.uid: s for s in step.snapshots}
+                self._objects = {_name(s): s for s in step.snapshots}
                 return self._whole()
             case "ADDED" | "MODIFIED":
-                self._objects.update({s.uid: s for s in step.snapshots})
+                self._objects.update({_name(s): s for s in step.snapshots})
                 return [Applied("", s) for s in step.snapshots]
             case "DELETED":
                 for s in step.snapshots:
-                    self._objects.pop(s.uid, None)
+                    self._objects.pop(_name(s), None)
                 return [Deleted("", s) for s in step.snapshots]
             case _:
                 return ()
@@ -205,6 +206,10 @@ class _SilentCluster:
 
     async def close(self) -> None:
         """There is nothing to give back."""
+
+
+def _name(s: DeploymentSnapshot) -> tuple[str, str]:
+    return s.namespace, s.name or s.uid
 
 
 def _printed(event: Event, base: datetime) -> Json:
