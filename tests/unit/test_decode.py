@@ -308,12 +308,15 @@ def test_the_first_of_a_condition_type_counts():
     assert snapshot.progressing_condition is not None
 
 
-def test_odd_parts_of_a_condition_count_as_absent():
-    """Neither a bad date nor a reason of the wrong type loses the condition's status."""
-    odd = {"type": "Available", "status": "False", "reason": 5, "lastTransitionTime": "x"}
-    found = conditions(odd).available_condition
+@pytest.mark.parametrize("odd", [5, [], {}, {"replicas": 1}, None, True])
+@pytest.mark.parametrize("field", ["status", "reason", "message", "lastTransitionTime"])
+def test_odd_parts_of_a_condition_count_as_absent(field, odd):
+    """A part of the wrong type loses nothing but itself."""
+    entry = {"type": "Available", "status": "False", "reason": "R", "message": "M"}
+    found = conditions(entry | {field: odd}).available_condition
+    without = conditions({key: entry[key] for key in entry if key != field}).available_condition
     assert found is not None
-    assert (found.status, found.reason, found.transitioned_at) == ("False", "", None)
+    assert found == without
 
 
 @pytest.mark.parametrize(

@@ -111,12 +111,12 @@ class List(Struct, rename="camel"):
     items: list[Raw] | UnsetType | None = UNSET
 
 
-_PARTS: Final[dict[str, type[Struct]]] = {
-    "metadata": Metadata,
-    "spec": Spec,
-    "status": Status,
-    "strategy": Strategy,
-    "rolling_update": RollingUpdate,
+_PARTS: Final[dict[tuple[type[Struct], str], type[Struct]]] = {
+    (Object, "metadata"): Metadata,
+    (Object, "spec"): Spec,
+    (Object, "status"): Status,
+    (Spec, "strategy"): Strategy,
+    (Strategy, "rolling_update"): RollingUpdate,
 }
 _FORGIVEN: Final = {  # unreadable, these count as absent
     "creation_timestamp",
@@ -144,8 +144,8 @@ def mend(kind: type[_S], value: object, path: str, complaints: list[str]) -> _S:
             read[field.name] = msgspec.convert(item, field.type)
         except (ValidationError, UnicodeError) as error:
             told = complaints if field.name not in _FORGIVEN else []
-            if field.name in _PARTS:
-                read[field.name] = mend(_PARTS[field.name], item, where, told)
+            if part := _PARTS.get((kind, field.name)):
+                read[field.name] = mend(part, item, where, told)
             elif field.name == "conditions" and isinstance(item, list):
                 read[field.name] = [mend(Condition, entry, "", []) for entry in item]
             elif field.name == "annotations" and isinstance(item, dict):
