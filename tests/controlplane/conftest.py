@@ -14,6 +14,10 @@ from tests.controlplane.client import Client, Json
 from tests.controlplane.kubelet import Kubelet
 from tests.controlplane.objects import deployments
 from tests.controlplane.plane import ControlPlane, StartError
+from tests.controlplane.receivers import receivers
+from tests.controlplane.told import Told
+from tests.controlplane.watcher_process import WatcherProcess
+from watcher.testing.slack import CHANNEL
 
 HERE = Path(__file__).parent
 MANIFESTS = HERE.parent.parent / "deploy" / "manifests"
@@ -81,6 +85,51 @@ def namespace(plane: ControlPlane) -> Iterator[str]:
     # that the next test's watcher could see.
     plane.admin.delete(deployments(name))
     plane.admin.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def told(plane: ControlPlane, tmp_path: Path) -> Iterator[Told]:
+    """A watcher that is yet to be started, under the shipped RBAC rules, and who is told."""
+    kubeconfig = plane.write_kubeconfig(tmp_path / "kubeconfig")
+    with receivers() as (slack, hook):
+        (tmp_path / "slack-token").write_text(slack.token)
+        (tmp_path / "webhook-secret").write_text(hook.secret)
+        oncall = {
+            "name": "oncall",
+            "type": "slack",
+            "token": {"file": str(tmp_path / "slack-token")},
+            "channel": CHANNEL,
+            "api_url": slack.api_url,
+        }
+        machines = {
+            "name": "machines",
+            "type": "webhook",
+            "url": hook.url,
+            "secrets": [{"file": str(tmp_path / "webhook-secret")}],
+        }
+        watcher = WatcherProcess(
+            tmp_path,
+            {
+                "clusters": [{"name": "test", "kubeconfig": str(kubeconfig)}],
+                "health": {
+                    "degraded_for": "2s",
+                    "none_available_for": "1s",
+                    "recovered_for": "2s",
+                    "no_progress_for": "1m",
+                },
+                "heartbeat": {"interval": "1s", "timeout": "3s", "unauthorized_for": "1s"},
+                "sinks": [oncall, machines],
+            },
+        )
+        try:
+            yield Told(watcher, slack, hook)
+        finally:
+            watcher.stop()
+
+
+@pytest.fixture
+def watcher(told: Told) -> WatcherProcess:
+    return told.watcher
 
 
 def _shipped_access() -> list[Json]:

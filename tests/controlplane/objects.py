@@ -1,10 +1,16 @@
 """Deployments to create, where things live, and what settled means."""
 
-from tests.controlplane.client import Json
+from tests.controlplane.client import Client, Json
 
 
 def deployments(namespace: str) -> str:
     return f"/apis/apps/v1/namespaces/{namespace}/deployments"
+
+
+def create(admin: Client, namespace: str, manifest: Json) -> str:
+    """Create the Deployment and give the path it then has, without waiting for its pods."""
+    name = admin.create(deployments(namespace), manifest)["metadata"]["name"]
+    return f"{deployments(namespace)}/{name}"
 
 
 def pods(namespace: str) -> str:

@@ -60,7 +60,7 @@ class ControlPlane:
         self.folder = Path(tempfile.mkdtemp(prefix="controlplane-"))
         self.certificates = self.folder / "certificates"
         self.tokens_file = self.folder / "tokens.csv"
-        self.port, self._etcd_port, self._peer_port, self._controllers_port = _free_ports(4)
+        self.port, self._etcd_port, self._peer_port, self._controllers_port = free_ports(4)
         self._tokens = {user: secrets.token_hex(16) for user in USERS}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         # Everything runs in the process group of this guard. It kills the group when its input
@@ -241,7 +241,7 @@ class ControlPlane:
         return self.folder / f"{name}.log"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports of loopback that were free a moment ago, all different."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:

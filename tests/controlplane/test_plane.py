@@ -13,18 +13,18 @@ import pytest
 from tests.controlplane.binaries import locate
 from tests.controlplane.client import ApiError, Client, Json
 from tests.controlplane.kubelet import Kubelet, crash_looping, not_ready
-from tests.controlplane.objects import condition, deployment, deployments, settled, with_image
+from tests.controlplane.objects import (
+    condition,
+    create,
+    deployment,
+    settled,
+    with_image,
+)
 from tests.controlplane.plane import ControlPlane, StartError
 
 pytestmark = pytest.mark.timeout(90)  # the first one starts the control plane
 
 ROOT = Path(__file__).parents[2]
-MANY = 300
-
-
-def create(admin: Client, namespace: str, manifest: Json) -> str:
-    """Create the Deployment and give the path it then has."""
-    return f"{deployments(namespace)}/{admin.create(deployments(namespace), manifest)['metadata']['name']}"
 
 
 def ready_is(count: int) -> Callable[[Json], bool]:
@@ -157,18 +157,6 @@ def test_the_watcher_may_read_deployments_and_nothing_else(plane: ControlPlane) 
     finally:
         watcher.close()
         nobody.close()
-
-
-def test_hundreds_of_deployments_become_ready(admin: Client, namespace: str) -> None:
-    began = time.monotonic()
-    for number in range(MANY):
-        admin.create(deployments(namespace), deployment(f"web-{number}"))
-    created = time.monotonic() - began
-    admin.wait_for(
-        deployments(namespace), lambda found: all(map(settled, found["items"])), within=60
-    )
-    taken = time.monotonic() - began
-    print(f"{MANY} Deployments: created in {created:.1f} s, ready in {taken:.1f} s")
 
 
 def test_nothing_outlives_a_killed_test_run() -> None:

@@ -1,0 +1,60 @@
+"""All that a watcher has told: the webhook, Slack and the audit log, which have to agree."""
+
+from tests.controlplane.client import Json
+from tests.controlplane.receivers import Receiver, eventually
+from tests.controlplane.watcher_process import WatcherProcess
+from watcher.testing.slack import FakeSlack
+from watcher.testing.slack_channel import Post
+
+PREFIX, SUFFIX = "dev.deployment-watcher.", ".v1"
+SETTLED = frozenset(
+    f"notification.{outcome}" for outcome in ("sent", "superseded", "abandoned", "expired")
+)
+
+
+class Told:
+    """What one watcher's receivers got."""
+
+    def __init__(self, watcher: WatcherProcess, slack: FakeSlack, hook: Receiver) -> None:
+        self.slack = slack
+        self.hook = hook
+        self.watcher = watcher
+
+    def wait(self, kind: str, name: str = "") -> Json:
+        """The first webhook of that kind: `deployment.degraded` of a Deployment of that name."""
+
+        def found() -> Json | None:
+            wanted = f"{kind} {name}".rstrip()
+            return next((e for e in self.hook.events if _headline(e) == wanted), None)
+
+        return eventually(found, instead=lambda: [*map(_headline, self.hook.events)])
+
+    def story(self) -> list[str]:
+        """Every event so far, in the order of their commits, once nothing is left to be sent."""
+        eventually(lambda: not self._unsent(), instead=self._unsent)
+        received = {event["id"]: _headline(event) for event in self.hook.events}
+        recorded = [
+            line["event_id"] for line in self.watcher.audit if line["event"].startswith("incident.")
+        ]
+        assert sorted(recorded) == sorted(event["id"] for event in self.hook.events)
+        return [received[event] for event in recorded]
+
+    def channel(self) -> list[list[str]]:
+        """For each message in Slack its present state, then those that its thread tells."""
+        self.story()
+        return [[*map(_state, (post, *post.replies))] for post in self.slack.messages]
+
+    def _unsent(self) -> list[str]:
+        lines = self.watcher.audit
+        settled = {line["delivery"] for line in lines if line["event"] in SETTLED}
+        queued = (line for line in lines if line["event"] == "notification.queued")
+        return [line["event_id"] for line in queued if line["delivery"] not in settled]
+
+
+def _headline(event: Json) -> str:
+    kind: str = event["type"].removeprefix(PREFIX).removesuffix(SUFFIX)
+    return f"{kind} {event['data'].get('name', '')}".rstrip()
+
+
+def _state(post: Post) -> str:
+    return post.text.partition(":")[0]
