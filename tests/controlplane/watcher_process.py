@@ -92,8 +92,9 @@ class WatcherProcess:
             connection.close()
 
     def rows(self, namespace: str) -> list[Json]:
-        """Its Deployments as `/health/deployments` has them."""
-        found: list[Json] = self.get(f"/health/deployments?namespace={namespace}")[1]["deployments"]
+        """Its Deployments as `/health/deployments` has them: none before the first list."""
+        _, answer = self.get(f"/health/deployments?namespace={namespace}")
+        found: list[Json] = answer.get("deployments", [])
         return found
 
     def sees(self, namespace: str, name: str, **expected: object) -> Json:
