@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(90)  # the first test of a run starts the contr
 
 @pytest.fixture(autouse=True)
 def running(watcher: WatcherProcess) -> None:
-    watcher.start_ready()
+    watcher.start_fresh()
 
 
 def settle(admin: Client, watcher: WatcherProcess, namespace: str, manifest: Json) -> str:

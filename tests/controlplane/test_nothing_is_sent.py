@@ -22,7 +22,7 @@ RESTARTED = "kubectl.kubernetes.io/restartedAt"
 def impatient(watcher: WatcherProcess) -> WatcherProcess:
     """A watcher that tells at once."""
     watcher.config["health"] |= dict.fromkeys(HOLDS, "0s")
-    watcher.start_ready()
+    watcher.start_fresh()
     return watcher
 
 
@@ -87,6 +87,6 @@ def test_a_recreate_rollout_sends_nothing(
 
 def test_sigterm_ends_it_in_order(watcher: WatcherProcess) -> None:
     """SIGTERM: it exits with 0 within seconds, and the audit log says so."""
-    watcher.start_ready()
+    watcher.start_fresh()
     assert watcher.terminate() == 0
     assert watcher.audit[-1]["event"] == "process.stopped"

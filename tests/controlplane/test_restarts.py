@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(90)  # the first test of a run starts the contr
 @pytest.fixture
 def web(watcher: WatcherProcess, admin: Client, namespace: str) -> str:
     """A Deployment that everybody has seen healthy; gives its path."""
-    watcher.start_ready()
+    watcher.start_fresh()
     path = create(admin, namespace, deployment("web"))
     admin.wait_for(path, settled)
     watcher.sees(namespace, "web", health="healthy")
@@ -41,7 +41,7 @@ def test_killed_while_degraded_nothing_is_repeated(
     """Not after the hold either: one that breaks later, and is held as long, is told next."""
     admin.wait_for(create(admin, namespace, deployment("late")), settled)
     watcher.kill()
-    watcher.start_ready()
+    watcher.start_fresh()
     watcher.sees(namespace, "web", health="degraded", since=degraded["data"]["since"])
     kubelet.mark(namespace, "late", not_ready)
     told.wait("deployment.degraded", "late")
@@ -65,14 +65,14 @@ def test_recovered_while_it_was_down_is_told_once(
     watcher.kill()
     kubelet.unmark(namespace, "web")
     admin.wait_for(web, settled)
-    watcher.start_ready()
+    watcher.start_fresh()
     recovered = told.wait("deployment.recovered", "web")
     assert recovered["data"]["incident"] == degraded["data"]["incident"]
     assert told.story() == ["deployment.degraded web", "deployment.recovered web"]
     assert told.channel() == [["Recovered", "Recovered"]]
 
     watcher.kill()
-    watcher.start_ready()
+    watcher.start_fresh()
     watcher.catch_up(admin, namespace)
     assert told.story() == ["deployment.degraded web", "deployment.recovered web"]
 
@@ -83,12 +83,12 @@ def test_killed_during_the_hold_is_told_once(
     """With the true start of the outage: the hold does not begin anew."""
     watcher.kill()
     watcher.config["health"]["degraded_for"] = "5s"
-    watcher.start_ready()
+    watcher.start_fresh()
     kubelet.mark(namespace, "web", not_ready)
     pending = watcher.sees(namespace, "web", reason="none_available")
     assert told.story() == []
     watcher.kill()
-    watcher.start_ready()
+    watcher.start_fresh()
     opened = told.wait("deployment.degraded", "web")
     assert opened["data"]["since"] == pending["since"]
     assert told.story() == ["deployment.degraded web"]

@@ -53,13 +53,17 @@ class WatcherProcess:
             )
         eventually(lambda: self._address, START_TIMEOUT)
 
-    def start_ready(self) -> None:
-        """Returns once every Deployment has been listed."""
+    def start_fresh(self) -> None:
+        """Returns once it is ready and its view is fresh, since before that it judges nobody."""
         self.start()
+
+        def fresh() -> bool:
+            ready, _ = self.get("/readyz")
+            _, answer = self.get("/health/deployments")
+            return ready == http.HTTPStatus.OK and answer["status"] != "unknown"
+
         eventually(
-            lambda: self.get("/readyz")[0] == http.HTTPStatus.OK,
-            START_TIMEOUT,
-            lambda: self.get("/readyz"),
+            fresh, START_TIMEOUT, lambda: (self.get("/readyz"), self.get("/health/deployments"))
         )
 
     def terminate(self) -> int:
