@@ -122,10 +122,13 @@ class Heartbeat:
                     refused_with_403=isinstance(error, Forbidden),
                 )
             case _:
+                began, heard = s.failing_since, self.view.last_byte_at()
+                if began is None or (heard is not None and heard > began):
+                    s, began = replace(s, failures=0), now  # a byte came since: count anew
                 return replace(
                     s,
                     failures=s.failures + 1,
-                    failing_since=s.failing_since or now,
+                    failing_since=began,
                     failure=str(error),
                     successes=0,
                     answering_since=None,
@@ -133,7 +136,11 @@ class Heartbeat:
 
     def _current(self, now: datetime) -> Signs:
         """The probes' signs, with what the streams say of themselves."""
-        s = replace(self._signs, last_byte_at=self.view.last_byte_at())
+        s = replace(
+            self._signs,
+            last_byte_at=self.view.last_byte_at(),
+            in_sight=self.view.in_sight(now),
+        )
         broken: list[tuple[datetime, ClusterError | None]] = [
             (scope.broken_at or self._started_at, scope.error)
             for scope in self.view.scopes.values()

@@ -29,6 +29,8 @@ class Signs(Struct, frozen=True):
     """The first of the present row of answers, whatever they said."""
     last_byte_at: datetime | None = None
     """Of any watch stream."""
+    in_sight: bool = True
+    """Whether every stream shows what is true now."""
 
 
 class Judged(Struct, frozen=True):
@@ -50,7 +52,8 @@ def assess_cluster(signs: Signs, policy: ClusterPolicy, now: datetime, in_outage
     if not in_outage:
         return judged
     if judged.verdict.health is Health.HEALTHY:
-        return judged if signs.successes >= policy.successes else _RETURNING
+        back = signs.in_sight and signs.successes >= policy.successes
+        return judged if back else _RETURNING
     # A server that has just come back may refuse, throttle or lag for as long as ever it may.
     return judged if judged.since and now >= judged.since + judged.hold else _RETURNING
 
