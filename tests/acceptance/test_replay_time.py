@@ -34,6 +34,9 @@ RAISES: dict[str, Timeline] = {
     "raised again": ([START, see(10, web(3, 30)), see(300, web(3, 40))],
         ["900 A degraded below_minimum warning since 900"]),
     "lowered, and still raised": ([START, see(10, web(3, 30)), see(300, web(3, 5))], [GRACE_OVER]),
+    "lowered to what it was, and raised again": (
+        [START, see(10, web(3, 30)), see(100, SHORT), see(650, web(3, 30))],
+        ["1250 A degraded below_minimum warning since 1250"]),
     "never settled before": ([listed(0, web(9, 10)), see(10, web(9, 30))], [GRACE_OVER]),
     "never settled before, and capacity lost": ([listed(0, web(9, 10)), see(10, web(8, 30))],
         [DEGRADED]),
@@ -72,6 +75,9 @@ PROGRESS: dict[str, Timeline] = {
         [stuck(1400)]),
     "an old pod goes": (
         [START, see(10, ROLLING), see(500, web(3, updated=1, total=3, reason="ReplicaSetUpdated"))],
+        [stuck(1400)]),
+    "an old pod goes, and no new one comes": (
+        [START, see(10, web(2, updated=1, total=3)), see(500, web(2, updated=1, total=2))],
         [stuck(1400)]),
     "a new generation": (
         [START, see(10, ROLLING),
@@ -132,9 +138,9 @@ def cycles_told(count: int, period: int = 200) -> list[str]:
     ]
 
 
-def blips(count: int) -> list[Json]:
-    """Outages of 20 s, a hundred seconds apart, that nobody is told of."""
-    starts = [10 + 100 * n for n in range(count)]
+def blips(count: int, period: float = 100) -> list[Json]:
+    """Outages of 20 s that nobody is told of."""
+    starts = [10 + period * n for n in range(count)]
     return [step for t in starts for step in (see(t, LOW), see(t + 20, OK))]
 
 
@@ -159,13 +165,18 @@ FLAPPING: dict[str, Timeline] = {
          "1660 E degraded below_minimum warning since 1600"]),
     "closed meanwhile": ([*FLAP, gone(900, OK)],
         [*FLAP_TOLD, "900 D closed below_minimum warning since 610 (deleted)"]),
+    "closed meanwhile, and forgotten": ([*FLAP, see(900, web(paused=True)), see(910, LOW)],
+        [*FLAP_TOLD, "900 D closed below_minimum warning since 610 (paused)",
+         "970 E degraded below_minimum warning since 910"]),
     "restarted meanwhile": ([*FLAP, restart(900)],
         [*FLAP_TOLD, "1580 D recovered below_minimum warning since 610"]),
     "six episodes that nobody was told of": ([START, *blips(6), see(610, LOW), see(700, OK)],
         ["670 A flapping below_minimum warning since 610",
          "1600 A recovered below_minimum warning since 610"]),
-    "four episodes and a longer one": ([START, *blips(4), see(410, LOW)],
-        ["470 A degraded below_minimum warning since 410"]),
+    "the sixth episode is the longer one": ([START, *blips(5), see(510, LOW)],
+        ["570 A degraded below_minimum warning since 510"]),
+    "six episodes in more than half an hour": ([START, *blips(6, 400), see(2410, LOW)],
+        ["2470 A degraded below_minimum warning since 2410"]),
     "relapses count as episodes": (
         [*FIRING, *[step for t in range(80, 180, 20) for step in (see(t, OK), see(t + 10, LOW))],
          see(200, OK), see(300, LOW)],

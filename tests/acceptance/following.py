@@ -1,0 +1,82 @@
+"""A follower on a scripted cluster, a real store and hand-moved time."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tests.deployments import ZERO
+from watcher.core.model import Event
+from watcher.core.planning import Audience
+from watcher.core.policy import ClusterPolicy, HealthPolicy
+from watcher.errors import StoreError
+from watcher.follower import Follower
+from watcher.ports import Probe, Record, WatchEvent
+from watcher.stores.database import open_store
+from watcher.testing.clock import ManualClock
+from watcher.view import View
+
+
+class Followed:
+    """One cluster as the script wants it, and everything that is recorded of it."""
+
+    name = "prod"
+    scopes = ("",)
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.follower: Follower
+        self.recorded_events: list[Event] = []
+        self.last_byte: datetime | None = None
+        """When the stream fell silent; None while it speaks all the time."""
+
+    async def at(
+        self, seconds: float, events: Sequence[WatchEvent] = (), probe: Probe | None = None
+    ) -> None:
+        """Let time pass, with a step at each deadline, and then this happen."""
+        until = ZERO + timedelta(seconds=seconds)
+        while (due := self.follower.next_due()) is not None and due <= until:
+            self._clock.set(due)
+            await self.follower.step(due)
+        self._clock.set(until)
+        await self.follower.step(until, events, probe)
+
+    def last_byte_at(self, scope: str) -> datetime:
+        return self.last_byte or self._clock.now()
+
+    async def run(self) -> None: ...
+
+    async def events(self) -> Sequence[WatchEvent]:
+        return ()
+
+    async def probe(self) -> Probe:
+        return Probe()
+
+    async def close(self) -> None: ...
+
+    def recorded(self, record: Record) -> None:
+        self.recorded_events += record.events
+
+    def store_refused(self, error: StoreError) -> None:
+        raise error
+
+    def watched(self, cluster: str, events: Sequence[WatchEvent]) -> None: ...
+
+    def probed(self, cluster: str, probe: Probe) -> None: ...
+
+
+@asynccontextmanager
+async def followed(folder: Path) -> AsyncIterator[Followed]:
+    """Follow it from second 0 on, for one chat sink."""
+    clock = ManualClock(ZERO)
+    store = open_store(f"sqlite:///{folder / 'store.db'}", clock)
+    cluster = Followed(clock)
+    audience = (Audience("chat", chat=True, threads=True),)
+    cluster.follower = Follower(
+        cluster, View(), store, clock, audience, HealthPolicy(), ClusterPolicy(), cluster
+    )
+    await cluster.follower.restore()
+    try:
+        yield cluster
+    finally:
+        await store.close()
