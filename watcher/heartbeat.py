@@ -149,7 +149,8 @@ class Heartbeat:
         if not broken:
             return s
         since, error = min(broken, key=lambda pair: pair[0])
-        since = max(since, s.answering_since or since)  # what the API server says, it says since then
+        # What the API server says, it says since it began to answer.
+        since = max(since, s.answering_since or since)
         if isinstance(error, Unauthorized | Forbidden) and s.refused_since is None:
             s = replace(
                 s,
