@@ -6,7 +6,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from watcher.core import transitions
-from watcher.core.model import ENDS, Edge, Firing, Phase, Subject, Transition
+from watcher.core.model import ENDS, Edge, Firing, Pending, Phase, Subject, Transition
 from watcher.core.policy import ClusterPolicy, Flapping, HealthPolicy
 from watcher.core.reachability import Judged, Signs, assess_cluster
 from watcher.errors import ClusterError, Forbidden, StoreError, Throttled, Unauthorized
@@ -38,9 +38,9 @@ class Heartbeat:
         """After a refused commit: when to try the next one."""
 
     def restore(self, saved: list[Saved]) -> None:
-        """Take up an outage that a former process announced."""
+        """Take up an outage that a former process announced; what it only suspected is to be seen anew."""
         for row in saved:
-            if row.subject.is_cluster:
+            if row.subject.is_cluster and not isinstance(row.phase, Pending):
                 self.view.phase = row.phase
 
     def next_due(self) -> datetime | None:

@@ -136,6 +136,8 @@ SIGHTLESS: dict[str, Timeline] = {
     "it goes with a probe": ([START, down(105), up(200)], [LOST, FOUND]),
     "it comes with a probe": ([START, down(100), up(210)], [LOST, FOUND]),
     "it comes with the third probe": ([START, down(100), up(135)], []),
+    "restarted before it was told": ([START, down(100), restart(102)], [LOST]),
+    "away when it would have been told": ([START, down(100), restart(102, away=400), up(300)], []),
     "away when it ends": ([START, down(100), restart(150, away=100), up(200)],
         [LOST, "270 A cluster restored since 105"]),
     "a list behind it": ([START, down(100), listed(150, web(1, turned=150)), up(200)],
