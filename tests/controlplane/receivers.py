@@ -34,9 +34,9 @@ STOP_TIMEOUT = 10
 def eventually(
     what: Callable[[], T | None], within: float = 30, instead: Callable[[], object] | None = None
 ) -> T:
-    """Poll until there is something; the failure shows what was there `instead`."""
+    """Poll until it is neither None nor False; the failure shows what was there `instead`."""
     deadline = time.monotonic() + within
-    while not (found := what()):
+    while (found := what()) is None or found is False:
         if time.monotonic() > deadline:
             shown = "" if instead is None else f", but: {instead()}"
             raise AssertionError(f"not within {within} s{shown}")

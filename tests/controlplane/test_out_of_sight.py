@@ -51,7 +51,7 @@ def test_the_api_server_is_out_of_reach_for_a_while(
     namespace: str,
 ) -> None:
     """One unreachable, one restored; what broke or ended meanwhile is told once, the rest never."""
-    watcher.config["health"]["degraded_for"] = "4s"
+    watcher.config["health"]["degraded_for"] = "6s"  # longer than the API server takes to stop
     watcher.start_fresh()
     names = ("same", "broken", "about-to", "breaks", "blinks", "repaired", "removed")
     paths = {name: create(admin, namespace, deployment(name)) for name in names}

@@ -62,6 +62,7 @@ def test_recovered_while_it_was_down_is_told_once(
     kubelet: Kubelet,
     namespace: str,
 ) -> None:
+    """It ends the incident of before, and a further restart does not tell it again."""
     watcher.kill()
     kubelet.unmark(namespace, "web")
     admin.wait_for(web, settled)
@@ -78,7 +79,7 @@ def test_recovered_while_it_was_down_is_told_once(
 
 
 def test_killed_during_the_hold_is_told_once(
-    watcher: WatcherProcess, web: str, told: Told, kubelet: Kubelet, namespace: str
+    watcher: WatcherProcess, web: str, told: Told, admin: Client, kubelet: Kubelet, namespace: str
 ) -> None:
     """With the true start of the outage: the hold does not begin anew."""
     watcher.kill()
@@ -86,6 +87,7 @@ def test_killed_during_the_hold_is_told_once(
     watcher.start_fresh()
     kubelet.mark(namespace, "web", not_ready)
     pending = watcher.sees(namespace, "web", reason="none_available")
+    watcher.catch_up(admin, namespace)  # by now the hold is stored
     assert told.story() == []
     watcher.kill()
     watcher.start_fresh()

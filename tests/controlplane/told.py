@@ -30,25 +30,36 @@ class Told:
         return eventually(found, instead=lambda: [*map(_headline, self.hook.events)])
 
     def story(self) -> list[str]:
-        """Every event so far, in the order of their commits, once nothing is left to be sent."""
-        eventually(lambda: not self._unsent(), instead=self._unsent)
-        received = {event["id"]: _headline(event) for event in self.hook.events}
-        recorded = [
-            line["event_id"] for line in self.watcher.audit if line["event"].startswith("incident.")
-        ]
-        assert sorted(recorded) == sorted(event["id"] for event in self.hook.events)
-        return [received[event] for event in recorded]
+        """Every event so far, in the order of their commits, once all that tell it agree."""
+        return eventually(self._agreed, instead=self._disagreement)
 
     def channel(self) -> list[list[str]]:
         """For each message in Slack its present state, then those that its thread tells."""
         self.story()
         return [[*map(_state, (post, *post.replies))] for post in self.slack.messages]
 
-    def _unsent(self) -> list[str]:
-        lines = self.watcher.audit
-        settled = {line["delivery"] for line in lines if line["event"] in SETTLED}
-        queued = (line for line in lines if line["event"] == "notification.queued")
-        return [line["event_id"] for line in queued if line["delivery"] not in settled]
+    def _agreed(self) -> list[str] | None:
+        """The story, if nothing is left to be sent and the audit log has just what was received."""
+        lines, received = self.watcher.audit, self.hook.events
+        recorded = _recorded(lines)
+        if _unsent(lines) or sorted(recorded) != sorted(event["id"] for event in received):
+            return None
+        headlines = {event["id"]: _headline(event) for event in received}
+        return [headlines[event] for event in recorded]
+
+    def _disagreement(self) -> str:
+        lines, received = self.watcher.audit, [*map(_headline, self.hook.events)]
+        return f"received {received}, recorded {_recorded(lines)}, unsent {_unsent(lines)}"
+
+
+def _recorded(lines: list[Json]) -> list[str]:
+    return [line["event_id"] for line in lines if line["event"].startswith("incident.")]
+
+
+def _unsent(lines: list[Json]) -> list[str]:
+    settled = {line["delivery"] for line in lines if line["event"] in SETTLED}
+    queued = (line for line in lines if line["event"] == "notification.queued")
+    return [line["event_id"] for line in queued if line["delivery"] not in settled]
 
 
 def _headline(event: Json) -> str:

@@ -35,6 +35,7 @@ class WatcherProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._lines_before = 0
         """Of the log, from the starts before this one."""
+        self._address = ""
 
     def start(self) -> None:
         """Returns once it serves, ready or not."""
@@ -51,7 +52,7 @@ class WatcherProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
-        eventually(lambda: self._address, START_TIMEOUT)
+        self._address = eventually(self._served, START_TIMEOUT)
 
     def start_fresh(self) -> None:
         """Returns once it is ready and its view is fresh, since before that it judges nobody."""
@@ -124,13 +125,13 @@ class WatcherProcess:
         self.sees(namespace, mark, health="scaled_to_zero")
         admin.delete(f"{deployments(namespace)}/{mark}")
 
-    @property
-    def _address(self) -> str:
+    def _served(self) -> str | None:
+        """Where this start of it answers, once it does."""
         assert self._process
         if (code := self._process.poll()) is not None:
             raise AssertionError(f"the watcher has ended with {code}")
         lines = self.audit[self._lines_before :]
-        return next((line["address"] for line in lines if line["event"] == "process.started"), "")
+        return next((line["address"] for line in lines if line["event"] == "process.started"), None)
 
     def _end(self, how: signal.Signals) -> int:
         assert self._process
@@ -138,5 +139,5 @@ class WatcherProcess:
         return self._process.wait(STOP_TIMEOUT)
 
     def _log_lines(self) -> list[str]:
-        written = self._log.read_text().splitlines(keepends=True) if self._log.exists() else []
-        return [line.rstrip("\n") for line in written if line.endswith("\n")]
+        written = self._log.read_text() if self._log.exists() else ""
+        return written.split("\n")[:-1]  # what has no end yet is still being written
