@@ -140,6 +140,7 @@ def test_lists_come_as_json_and_replace_the_files(tmp_path: Path) -> None:
     ("env", "sinks"),
     [
         pytest.param({}, [("console", "console")], id="nothing: the console"),
+        pytest.param({"WATCHER_SINKS": "[]"}, [("console", "console")], id="an empty list"),
         pytest.param(
             {"SLACK_WEBHOOK_URL": ""}, [("console", "console")], id="an empty one is none"
         ),
@@ -220,8 +221,10 @@ WRONG = [
     ("- 1", {}, "file.yaml: must be a mapping of sections: clusters, health, sinks, …", "a list"),
     ("web: {when: 2026-99-99}", {}, "file.yaml: not YAML that can be read", "an impossible date"),
     ("", {"WATCHER_WEB__PORT": "1"}, "WATCHER_WEB__PORT: unknown key", "a variable of no key"),
-    ("", {"WATCHER_WEBB": "1"}, "WATCHER_WEBB: no such setting", "a variable of no section"),
+    ("", {"WATCHER_WEBB": "1"}, "WATCHER_WEBB: unknown key", "a variable of no section"),
     ("", {"WATCHER_HEALTH__DEGRADED_FOR": "1"}, "WATCHER_HEALTH__DEGRADED_FOR: a duration is a number and a unit, such as 90s, 15m, 1h30m or 90d", "a variable's value"),
+    ("", {"WATCHER_SINKS__0__NAME": "a"}, "WATCHER_SINKS__0__NAME: must be a list (in a variable: as JSON)", "a number of a list"),
+    ("", {"SLACK_BOT_TOKEN": "t", "SLACK_CHANNEL": "general"}, "SLACK_CHANNEL: must be a channel id such as C0123456789, or #name", "a short form's value"),
     ("", {"WATCHER_SINKS": "[{"}, "WATCHER_SINKS: must be a list (in a variable: as JSON)", "a variable that is no JSON"),
     (
         "", {"WATCHER_SINKS": '[{"name": "a", "type": "console", "x": 1}]'},

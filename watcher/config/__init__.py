@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from watcher.config import rules
-from watcher.config.secrets import SecretRef, Written, mask
+from watcher.config.secrets import SecretRef, Written
 from watcher.core.durations import PATTERN, format_duration, parse_duration
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 
@@ -42,10 +42,17 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
-def _an_hour(value: timedelta) -> timedelta:
-    if value < timedelta(hours=1):
-        raise ValueError("must be 1h or longer")
+def _address(value: str) -> str:
+    rules.parse_address(value)
     return value
+
+
+def _sendable(url: str, info: ValidationInfo) -> str:
+    return rules.check_url(url, bool(info.data.get("allow_http")))
+
+
+def _kind(value: object) -> str:
+    return "text" if isinstance(value, str) else "reference"
 
 
 Duration = Annotated[
@@ -59,28 +66,9 @@ Count = Annotated[int, Field(ge=1, le=1000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Line = Annotated[str, AfterValidator(rules.check_line)]
-
-
-def _storable(url: str) -> str:
-    rules.check_store_url(url)
-    return url
-
-
-def _sendable(url: str, info: ValidationInfo) -> str:
-    rules.check_url(url, bool(info.data.get("allow_http")))
-    return url
-
-
-def _kind(value: object) -> str:
-    return "text" if isinstance(value, str) else "reference"
-
-
-_EITHER = Discriminator(_kind)
 _Reference = Annotated[SecretRef, Tag("reference")]
-_StoreUrl = Annotated[Written, AfterValidator(_storable), Tag("text")]
-_Url = Annotated[Written, AfterValidator(_sendable), Tag("text")]
-StoreUrlOrReference = Annotated[_StoreUrl | _Reference, _EITHER]
-UrlOrReference = Annotated[_Url | _Reference, _EITHER]
+_StoreUrl = Annotated[Written, AfterValidator(rules.check_store_url), Tag("text")]
+_SinkUrl = Annotated[Written, AfterValidator(_sendable), Tag("text")]
 
 
 class _Settings(BaseModel):
@@ -135,8 +123,8 @@ class HealthSettings(_Settings):
 class StoreSettings(_Settings):
     """Where the record is kept, and how long what is over stays in it."""
 
-    url: StoreUrlOrReference = Field(default=Written("sqlite:///watcher.db"), repr=False)
-    retain: Annotated[Duration, AfterValidator(_an_hour)] = timedelta(days=90)
+    url: Annotated[_StoreUrl | _Reference, Discriminator(_kind)] = Written("sqlite:///watcher.db")
+    retain: Positive = timedelta(days=90)
 
 
 class _HttpSink(_Settings):
@@ -165,7 +153,7 @@ class WebhookSettings(_HttpSink):
     """Signed events for machines; several secrets while one is being replaced by another."""
 
     type: Literal["webhook"]
-    url: UrlOrReference = Field(repr=False)
+    url: Annotated[_SinkUrl | _Reference, Discriminator(_kind)]
     secrets: tuple[SecretRef, ...] = ()
 
 
@@ -182,6 +170,9 @@ SinkSettings = Annotated[
 ]
 
 
+_CONSOLE: Final = (ConsoleSettings(type="console", name="console"),)
+
+
 class RouteSettings(_Settings):
     """Who is told; without a list, every sink."""
 
@@ -191,7 +182,7 @@ class RouteSettings(_Settings):
 class WebSettings(_Settings):
     """Where health and metrics are served."""
 
-    address: Annotated[str, AfterValidator(rules.check_address)] = ":8080"
+    address: Annotated[str, AfterValidator(_address)] = ":8080"
 
 
 class Config(_Settings):
@@ -201,7 +192,7 @@ class Config(_Settings):
     heartbeat: HeartbeatSettings = HeartbeatSettings()
     health: HealthSettings = HealthSettings()
     store: StoreSettings = StoreSettings()
-    sinks: tuple[SinkSettings, ...] = (ConsoleSettings(type="console", name="console"),)
+    sinks: Annotated[tuple[SinkSettings, ...], AfterValidator(lambda s: s or _CONSOLE)] = _CONSOLE
     route: RouteSettings = RouteSettings()
     web: WebSettings = WebSettings()
 
@@ -220,11 +211,7 @@ class Config(_Settings):
 
     def masked(self) -> dict[str, Any]:
         """The whole configuration as plain values, fit to be shown: what may be secret is hidden."""
-        shown = self.model_dump(mode="json", exclude_none=True)
-        for section in (shown["store"], *shown["sinks"]):
-            if isinstance(section.get("url"), str):
-                section["url"] = mask(section["url"])
-        return shown
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 def json_schema() -> dict[str, Any]:

@@ -2,38 +2,38 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from operator import eq
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import yaml
-from msgspec import Struct
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from watcher.config import Config, rules
 from watcher.config.secrets import SecretRef
 from watcher.errors import ConfigError
 
 Place = tuple[str | int, ...]
+Values = dict[str, Any]
 
-_SERVICE_LINK: Final = re.compile(r"WATCHER_(SERVICE|PORT)(_.*)?")
-"""What Kubernetes sets in every pod beside a Service called `watcher`."""
+_VARIABLE: Final = re.compile(r"WATCHER_(?!(?:SERVICE|PORT)(?:_|$))(.+)")
+"""All but what Kubernetes sets in every pod beside a Service called `watcher`."""
 _NEEDS: Final = {
     "SLACK_BOT_TOKEN": "SLACK_CHANNEL",
     "SLACK_CHANNEL": "SLACK_BOT_TOKEN",
     "WEBHOOK_SECRET": "WEBHOOK_URL",
 }
+_MAPPING: Final = "must be a mapping (in a variable: as JSON)"
 _TYPES: Final = "needs a type: slack, slack_webhook, webhook or console"
 _WORDS: Final = {
     "extra_forbidden": "unknown key",
     "missing": "is required",
     "tuple_type": "must be a list (in a variable: as JSON)",
-    "dict_type": "must be a mapping (in a variable: as JSON)",
-    "model_type": "must be a mapping (in a variable: as JSON)",
-    "model_attributes_type": "must be a mapping (in a variable: as JSON)",
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
     "too_short": "must not be empty",
     "string_pattern_mismatch": "is too long, or has a character that such a name cannot have",
     "union_tag_not_found": _TYPES,
@@ -41,227 +41,158 @@ _WORDS: Final = {
 }
 
 
-class _Source(Struct, frozen=True):
-    """One place that sets values; `names` are the variables of an environment."""
-
-    label: str
-    values: dict[str, Any]
-    names: frozenset[str] = frozenset()
-
-    def name(self, place: Place) -> str:
-        """How a reader finds the place: `file.yaml: sinks.0.channel`, `WATCHER_WEB__ADDRESS`."""
-        for depth in range(len(place), 0, -1):
-            variable = "__".join(("WATCHER_" + str(place[0]), *map(str, place[1:depth]))).upper()
-            if variable in self.names:
-                return ": ".join(filter(None, (variable, _dotted(place[depth:]))))
-        return ": ".join(filter(None, (self.label, _dotted(place))))
-
-    def reach(self, place: Place) -> int:
-        """How many steps of the place are set here."""
-        values: Any = self.values
-        for depth, step in enumerate(place):
-            try:
-                values = values[step]
-            except (LookupError, TypeError):
-                return depth
-        return len(place)
-
-
 def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str | None]) -> Config:
     """Read everything; flags beat the environment, which beats the file.
 
     `flags` are `kubeconfig`, `context` and `address`. Raises ConfigError with all problems.
     """
-    problems: list[str] = []
-    file = _Source(str(path or "configuration"), {} if path is None else read_file(path, problems))
-    variables = _variables(env, problems)
-    merged = _merge(file.values, variables.values)
-    short = _Source("environment", _short_forms(env, merged, problems))
-    merged = _merge(merged, short.values)
-    command = _Source("command line", _flags(flags, merged, problems))
-    sources = [file, short, variables, command]
-    merged = _merge(merged, command.values)
-    if not merged.get("sinks"):
-        merged.pop("sinks", None)
-    problems += [f"{_source(place, sources)}: {words}" for place, words in _across(merged)]
+    draft = _Draft(path)
+    _add_variables(draft, env)
+    _add_short_forms(draft, env)
+    _add_flags(draft, flags)
+    for place, words in _across(draft.values):
+        draft.say(place, words)
     try:
-        config = Config(**merged)
+        config = Config.model_validate(draft.values)
     except ValidationError as error:
         for details in error.errors(include_url=False):
-            problems.append(f"{_source(_place(details), sources)}: {_say(details)}")
+            draft.say(_place(details), _words(details))
     else:
-        if not problems:
+        if not draft.problems:
             return config
-    raise ConfigError(problems)
+    raise ConfigError(draft.problems)
 
 
-def unusable_secrets(config: Config) -> list[str]:
-    """What is wrong with secrets as they are now: unreadable, or no URL where one is needed."""
-    problems = []
-    for place, secret in _secrets(config):
-        try:
-            value = secret.read()
-            if place == ("store", "url"):
-                rules.check_store_url(value)
-            elif place[-1] == "url":
-                rules.check_url(value, getattr(config.sinks[int(place[1])], "allow_http", False))
-        except (ConfigError, ValueError) as error:
-            problems.append(f"{_dotted(place)}: {error}")
-    return problems
+class _Draft:
+    """The values so far, who set them if not the file, and what is wrong with them."""
 
+    def __init__(self, path: Path | None) -> None:
+        self.values = {} if path is None else _read_file(path)
+        self.setters: list[tuple[str, Place]] = []
+        self.problems: list[str] = []
+        self._file = str(path or "configuration")
 
-def _secrets(value: object, place: Place = ()) -> Iterator[tuple[Place, SecretRef]]:
-    items: Iterable[tuple[str | int, object]] = ()
-    match value:
-        case SecretRef():
-            yield place, value
-        case BaseModel():
-            items = value
-        case tuple():
-            items = enumerate(value)
-        case _:
-            return
-    for step, item in items:
-        yield from _secrets(item, (*place, step))
+    def put(self, setter: str, place: Place, value: object) -> None:
+        """Let a variable or flag set a value: mappings are merged, anything else is replaced."""
+        self.setters.append((setter, place))
+        for step in reversed(place):
+            value = {step: value}
+        self.values = _merged(self.values, value)
+
+    def say(self, place: Place, words: str) -> None:
+        """Keep a problem as `file.yaml: sinks.0.channel: …` or `WATCHER_WEB__ADDRESS: …`."""
+        source, rest = self._file, place
+        for setter, at in self.setters:
+            if all(map(eq, at, place)):  # it set the place, or something in it
+                source, rest = setter, place[len(at) :]
+        self.problems.append(": ".join(filter(None, (source, ".".join(map(str, rest)), words))))
 
 
 class _UniqueKeys(yaml.SafeLoader):
     """Refuses a key that is given twice, of which YAML would quietly take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+        keys = [key for key, _ in node.value if key.value != "<<"]
+        for number, key in enumerate(keys):
+            if key.value in [earlier.value for earlier in keys[:number]]:
                 problem = f"the key {key.value!r} is there twice"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
-def read_file(path: Path, problems: list[str]) -> dict[str, Any]:
-    """The file's values; what is wrong with it goes to `problems`, as one line with the place."""
+def _read_file(path: Path) -> Values:
+    """Return the file's sections that are set; raises ConfigError with the place in it."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a safe one
     except OSError as error:
-        problems.append(f"{path}: cannot be read: {error.strerror}")
-    except UnicodeDecodeError:
-        problems.append(f"{path}: is not UTF-8 text")
-    except yaml.YAMLError as error:
-        problems.append(f"{path}{_mark(error)}: {getattr(error, 'problem', None) or 'not YAML'}")
-    except (ValueError, RecursionError):  # a date such as 2026-13-45; brackets without end
-        problems.append(f"{path}: not YAML that can be read")
-    else:
-        if isinstance(values, dict | None):
-            return {str(key): value for key, value in (values or {}).items() if value is not None}
-        problems.append(f"{path}: must be a mapping of sections: clusters, health, sinks, …")
-    return {}
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else path
+        raise ConfigError([f"{place}: {error.problem}"]) from None
+    except (yaml.YAMLError, ValueError, RecursionError):  # no text; a date such as 2026-13-45
+        raise ConfigError([f"{path}: not YAML that can be read"]) from None
+    if not isinstance(values, dict | None):
+        raise ConfigError([f"{path}: must be a mapping of sections: clusters, health, sinks, …"])
+    return {key: value for key, value in (values or {}).items() if value is not None}
 
 
-def _mark(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+def _merged(under: object, over: object) -> Any:  # noqa: ANN401 - whatever the two are
+    if not isinstance(under, dict) or not isinstance(over, dict):
+        return over
+    return under | {key: _merged(under.get(key), value) for key, value in over.items()}
 
 
-class _Environment(EnvSettingsSource):
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: str) -> object:
-        """Read JSON; what is none stays text, for the validation to tell with all the rest."""
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
+def _add_variables(draft: _Draft, env: Mapping[str, str]) -> None:
+    """`__` goes one level down; JSON that is none stays text, for the validation to refuse."""
+    for name in sorted(env):
+        if found := _VARIABLE.fullmatch(name):
+            value: object = env[name]
+            if env[name].lstrip().startswith(("[", "{")):
+                with suppress(ValueError):
+                    value = json.loads(env[name])
+            draft.put(name, tuple(found[1].lower().split("__")), value)
 
 
-def _variables(env: Mapping[str, str], problems: list[str]) -> _Source:
-    """The `WATCHER_…` variables: `__` goes one level down, lists and mappings are JSON."""
-    names = {n.upper(): value for n, value in env.items() if n.upper().startswith("WATCHER_")}
-    settings = cast(type[BaseSettings], Config)  # it reads nothing but the fields
-    source = _Environment(settings, env_prefix="WATCHER_", env_nested_delimiter="__")
-    source.env_vars = {name.lower(): value for name, value in names.items()}
-    sections = tuple(f"WATCHER_{section.upper()}" for section in Config.model_fields)
-    problems += [
-        f"{name}: no such setting"
-        for name in sorted(names)
-        if name.split("__")[0] not in sections and not _SERVICE_LINK.fullmatch(name)
-    ]
-    return _Source("environment", source(), frozenset(names))
-
-
-def _short_forms(
-    env: Mapping[str, str], merged: Mapping[str, Any], problems: list[str]
-) -> dict[str, Any]:
+def _add_short_forms(draft: _Draft, env: Mapping[str, str]) -> None:
     """The few variables that are enough to start with, for sections that nothing else sets."""
-    values: dict[str, Any] = {}
-    if "store" not in merged and env.get("DATABASE_URL"):
-        values["store"] = {"url": {"env": "DATABASE_URL"}}
-    if "sinks" in merged:
-        return values
+    given = {name: {"env": name} for name, value in env.items() if value}
+    if "store" not in draft.values and "DATABASE_URL" in given:
+        draft.values["store"] = {"url": given["DATABASE_URL"]}
+    if "sinks" in draft.values:
+        return
     for name, other in _NEEDS.items():
-        if env.get(name) and not env.get(other):
-            problems.append(f"{name}: needs {other} as well")
-    sinks: list[dict[str, Any]] = []
-    if env.get("SLACK_BOT_TOKEN") and (channel := env.get("SLACK_CHANNEL")):
-        token = {"env": "SLACK_BOT_TOKEN"}
+        if name in given and other not in given:
+            draft.problems.append(f"{name}: needs {other} as well")
+    sinks: list[Values] = []
+    if "SLACK_BOT_TOKEN" in given and "SLACK_CHANNEL" in given:
+        token, channel = given["SLACK_BOT_TOKEN"], env["SLACK_CHANNEL"]
         sinks.append({"name": "slack", "type": "slack", "token": token, "channel": channel})
-    if env.get("SLACK_WEBHOOK_URL"):
-        url = {"env": "SLACK_WEBHOOK_URL"}
+        draft.setters.append(("SLACK_CHANNEL", ("sinks", 0, "channel")))
+    if url := given.get("SLACK_WEBHOOK_URL"):
         sinks.append({"name": "slack-webhook", "type": "slack_webhook", "url": url})
-    if env.get("WEBHOOK_URL"):
-        secrets = [{"env": "WEBHOOK_SECRET"}] if env.get("WEBHOOK_SECRET") else []
-        url = {"env": "WEBHOOK_URL"}
+    if url := given.get("WEBHOOK_URL"):
+        secrets = [given["WEBHOOK_SECRET"]] if "WEBHOOK_SECRET" in given else []
         sinks.append({"name": "webhook", "type": "webhook", "url": url, "secrets": secrets})
-    return values | ({"sinks": sinks} if sinks else {})
+    draft.values["sinks"] = sinks
 
 
-def _flags(
-    flags: Mapping[str, str | None], merged: Mapping[str, Any], problems: list[str]
-) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if flags.get("address") is not None:
-        values["web"] = {"address": flags["address"]}
-    chosen = {key: flags[key] for key in ("kubeconfig", "context") if flags.get(key) is not None}
-    if not chosen:
-        return values
-    clusters = merged.get("clusters") or [{}]
-    if isinstance(clusters, list) and len(clusters) == 1 and isinstance(clusters[0], dict):
-        return values | {"clusters": [clusters[0] | chosen]}
-    problems += [f"--{key}: which cluster it is for is unclear, several are set" for key in chosen]
-    return values
+def _add_flags(draft: _Draft, flags: Mapping[str, str | None]) -> None:
+    given = {name: value for name, value in flags.items() if value is not None}
+    if (address := given.pop("address", None)) is not None:
+        draft.put("--address", ("web", "address"), address)
+    match draft.values.get("clusters") or [{}]:
+        case [dict(cluster)]:
+            draft.values["clusters"] = [cluster | given]
+            draft.setters += [(f"--{name}", ("clusters", 0, name)) for name in given]
+        case _:
+            draft.problems += [
+                f"--{name}: which cluster it is for is unclear, several are set" for name in given
+            ]
 
 
-def _across(merged: Mapping[str, Any]) -> Iterator[tuple[Place, str]]:
+def _across(values: Values) -> Iterator[tuple[Place, str]]:
     """What no single value shows: names given twice, and names that nobody has."""
-    for section, unnamed in (("clusters", "default"), ("sinks", None)):
-        names: set[str] = set()
-        for number, item in enumerate(_list(merged.get(section))):
-            name = item.get("name", unnamed) if isinstance(item, dict) else None
-            if isinstance(name, str) and name in names:
+    sinks = _names(values.get("sinks"))
+    for section, names in (
+        ("clusters", _names(values.get("clusters"), "default")),
+        ("sinks", sinks),
+    ):
+        for number, name in enumerate(names):
+            if name is not None and name in names[:number]:
                 yield (section, number, "name"), f"another one is called {name!r}"
-            names.add(str(name))
-    sinks = _list(merged.get("sinks")) or [{"name": "console"}]
-    known = [item["name"] for item in sinks if isinstance(item, dict) and "name" in item]
-    route = merged.get("route")
+    route = values.get("route")
     for number, name in enumerate(_list(route.get("sinks") if isinstance(route, dict) else None)):
-        if name not in known:
+        if name not in (sinks or ["console"]):
             yield ("route", "sinks", number), f"no sink is called {name!r}"
 
 
-def _list(value: object) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
+def _names(items: object, unnamed: str | None = None) -> list[object]:
+    return [item.get("name", unnamed) if isinstance(item, dict) else None for item in _list(items)]
 
 
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings are merged key by key; anything else is replaced whole."""
-    merged = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _source(place: Place, sources: Sequence[_Source]) -> str:
-    """Name the source that set the place; of several the one that won, which is the last."""
-    *_, winner = sorted(sources, key=lambda source: source.reach(place))
-    return winner.name(place)
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _place(details: ErrorDetails) -> Place:
@@ -272,10 +203,30 @@ def _place(details: ErrorDetails) -> Place:
     return tuple(step for step in place if step not in ("text", "reference"))
 
 
-def _say(details: ErrorDetails) -> str:
+def _words(details: ErrorDetails) -> str:
     words = _WORDS.get(details["type"]) or details["msg"].removeprefix("Value error, ")
     return words[:1].lower() + words[1:]
 
 
-def _dotted(place: Place) -> str:
-    return ".".join(map(str, place))
+def unusable_secrets(config: Config) -> list[str]:
+    """What is wrong with secrets as they are now: unreadable, or no URL where one is needed."""
+    problems = []
+    for place, section, key, secret in _secrets(config):
+        try:
+            value = secret.read()
+            if section is config.store:
+                rules.check_store_url(value)
+            elif key == "url":
+                rules.check_url(value, getattr(section, "allow_http", False))
+        except (ConfigError, ValueError) as error:
+            problems.append(f"{place}.{key}: {error}")
+    return problems
+
+
+def _secrets(config: Config) -> Iterator[tuple[str, BaseModel, str, SecretRef]]:
+    sinks = {f"sinks.{number}": sink for number, sink in enumerate(config.sinks)}
+    for place, section in {"store": config.store, **sinks}.items():
+        for key, value in section:
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, SecretRef):
+                    yield place, section, key, each

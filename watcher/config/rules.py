@@ -10,8 +10,8 @@ _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):([0-9]{
 _STORE: Final = re.compile(r"(sqlite:///|postgresql://)\S+")
 
 
-def check_url(url: str, allow_http: bool) -> None:
-    """Raise ValueError unless a message may be sent to the URL."""
+def check_url(url: str, allow_http: bool) -> str:
+    """Return the URL if a message may be sent to it; raises ValueError."""
     check_line(url)
     try:
         parts = urlsplit(url)
@@ -25,12 +25,14 @@ def check_url(url: str, allow_http: bool) -> None:
             "http:// is for loopback and cluster-local hosts (*.svc, *.svc.cluster.local);"
             " elsewhere it needs allow_http: true"
         )
+    return url
 
 
-def check_store_url(url: str) -> None:
-    """Raise ValueError unless a store can be behind the URL."""
+def check_store_url(url: str) -> str:
+    """Return the URL if a store can be behind it; raises ValueError."""
     if not _STORE.fullmatch(check_line(url)):
         raise ValueError("must be sqlite:///PATH or postgresql://…")
+    return url
 
 
 def check_channel(channel: str) -> str:
@@ -53,12 +55,6 @@ def parse_address(address: str) -> tuple[str | None, int]:
     if found is None or int(found[3]) > 65_535:
         raise ValueError("must be HOST:PORT or :PORT, an IPv6 host in brackets")
     return found[1] or found[2] or None, int(found[3])
-
-
-def check_address(address: str) -> str:
-    """Return the address if it can be listened on; raises ValueError."""
-    parse_address(address)
-    return address
 
 
 def _stays_inside(host: str) -> bool:

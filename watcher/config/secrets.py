@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
-from pydantic_core.core_schema import no_info_after_validator_function
+from pydantic_core.core_schema import (
+    no_info_after_validator_function,
+    plain_serializer_function_ser_schema,
+)
 
 from watcher.errors import ConfigError
 
-_LONGEST: Final = 65_536
 _SHORTEST_HIDDEN: Final = 6
 """Characters: hiding a shorter text would only make nonsense of the log."""
 _TELLING_PATH: Final = 16
@@ -39,18 +41,21 @@ class SecretRef(BaseModel):
 
     def read(self) -> str:
         """Return its present value; raises ConfigError, which says where it should be."""
-        if self.file is not None:
-            place, value = f"file {self.file}", _read_file(self.file)
-        else:
-            place, value = f"environment variable {self.env}", os.environ.get(self.env or "", "")
-        if not value.strip():
+        place = f"file {self.file}" if self.file else f"environment variable {self.env}"
+        try:
+            text = self.file.read_text("utf-8") if self.file else os.environ.get(str(self.env), "")
+        except OSError as error:
+            raise ConfigError([f"{place} cannot be read: {error.strerror}"]) from None
+        except UnicodeDecodeError:
+            raise ConfigError([f"{place} is not UTF-8 text"]) from None
+        if not (value := text.strip()):
             raise ConfigError([f"{place} is not set or empty"])
-        hide(value.strip())
-        return value.strip()
+        hide(value)
+        return value
 
 
 class Written(str):
-    """A value that is written out where it might as well have been named; it is read the same way."""
+    """A URL that is written out where it might as well have been named; it is read the same way."""
 
     __slots__ = ()
 
@@ -59,12 +64,14 @@ class Written(str):
         hide(self)
         return str(self)
 
+    def __repr__(self) -> str:
+        return mask(self)
+
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: object, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        """A string, for pydantic."""
-        return no_info_after_validator_function(cls, handler(str))
+    def __get_pydantic_core_schema__(cls, _: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Any text, which is shown masked."""
+        shown = plain_serializer_function_ser_schema(mask, when_used="json")
+        return no_info_after_validator_function(cls, handler(str), serialization=shown)
 
 
 def hide(secret: str) -> None:
@@ -97,13 +104,3 @@ def mask(url: str) -> str:
         return url
     found = re.match(r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?([^/?#@]*)(.*)", url, re.I | re.S)
     return f"{found[1]}{found[2]}{'/***' if found[3] else ''}" if found else "***"
-
-
-def _read_file(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8") as file:
-            return file.read(_LONGEST)
-    except OSError as error:
-        raise ConfigError([f"file {path} cannot be read: {error.strerror}"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([f"file {path} is not UTF-8 text"]) from None

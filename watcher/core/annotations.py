@@ -1,7 +1,8 @@
 """What a Deployment's own annotations ask for; a bad value is ignored and reported, never obeyed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from watcher.core.durations import parse_duration
 from watcher.core.policy import HealthPolicy
 
 PREFIX = "deployment-watcher.dev/"
-_TRUE, _FALSE = {"true", "yes", "1"}, {"false", "no", "0", ""}
+T = TypeVar("T")
 
 
 class Overrides(Struct, frozen=True):
@@ -20,7 +21,6 @@ class Overrides(Struct, frozen=True):
     degraded_for: timedelta | None = None
     """In place of `degraded_for` and `none_available_for`."""
     silence_until: datetime | None = None
-    silence_reason: str = ""
     problems: tuple[str, ...] = ()
 
     def apply(self, policy: HealthPolicy) -> HealthPolicy:
@@ -42,30 +42,32 @@ def read(annotations: Mapping[str, str] | None) -> Overrides:
     if not annotations:
         return NO_OVERRIDES
     problems: list[str] = []
-    ignore = annotations.get("ignore", "").strip().lower()
-    if ignore not in _TRUE | _FALSE:
-        problems.append("ignore: neither true nor false")
-    degraded_for: timedelta | None = None
-    if (text := annotations.get("degraded-for")) is not None:
+
+    def value(name: str, parse: Callable[[str], T]) -> T | None:
         try:
-            degraded_for = parse_duration(text)
+            return parse(annotations[name]) if name in annotations else None
         except ValueError as error:
-            problems.append(f"degraded-for: {error}")
-    silence_until: datetime | None = None
-    if (text := annotations.get("silence-until")) is not None:
-        try:
-            silence_until = _parse_time(text)
-        except ValueError:
-            problems.append("silence-until: not a time such as 2026-11-22T14:00:00Z")
+            problems.append(f"{name}: {error}")
+            return None
+
     return Overrides(
-        ignore=ignore in _TRUE,
-        degraded_for=degraded_for,
-        silence_until=silence_until,
-        silence_reason=annotations.get("silence-reason", ""),
+        ignore=value("ignore", _parse_flag) or False,
+        degraded_for=value("degraded-for", parse_duration),
+        silence_until=value("silence-until", _parse_time),
         problems=tuple(problems),
     )
 
 
+def _parse_flag(text: str) -> bool:
+    flag = text.strip().lower()
+    if flag not in ("true", "yes", "1", "false", "no", "0", ""):
+        raise ValueError("neither true nor false")
+    return flag in ("true", "yes", "1")
+
+
 def _parse_time(text: str) -> datetime:
-    at = datetime.fromisoformat(text.strip())
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    try:
+        at = datetime.fromisoformat(text.strip())
+        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("not a time such as 2026-11-22T14:00:00Z") from None
