@@ -14,8 +14,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from watcher.clock import SystemClock
 from watcher.config.secrets import redact
 from watcher.core.message import visible
-from watcher.core.model import Delivery, DeliveryState, Edge, Event
-from watcher.ports import Clock, Record
+from watcher.ports import Clock
 
 SCHEMA: Final = 1
 """Of the lines: counts up when a field changes its meaning or goes."""
@@ -29,25 +28,15 @@ _NOTIFICATION: Final = (
     "delivery", "event_id", "incident", "sequence", "sink", "part", "reason", "digest", "due",
     "attempts", "error", "ambiguous", "latency", "took",
 )  # fmt: skip
+_OUTCOMES: Final = (
+    "queued", "suppressed", "grouped", "sent", "deferred", "parked", "abandoned", "superseded",
+    "expired",
+)  # fmt: skip
 
 FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "incident.opened": _INCIDENT,
-    "incident.flapping": _INCIDENT,
-    "incident.updated": _INCIDENT,
-    "incident.resolved": _INCIDENT,
-    "incident.closed": _INCIDENT,
-    "digest.opened": _DIGEST,
-    "digest.updated": _DIGEST,
-    "digest.ended": _DIGEST,
-    "notification.queued": _NOTIFICATION,
-    "notification.suppressed": _NOTIFICATION,
-    "notification.grouped": _NOTIFICATION,
-    "notification.sent": _NOTIFICATION,
-    "notification.deferred": _NOTIFICATION,
-    "notification.parked": _NOTIFICATION,
-    "notification.abandoned": _NOTIFICATION,
-    "notification.superseded": _NOTIFICATION,
-    "notification.expired": _NOTIFICATION,
+    **{f"incident.{e}": _INCIDENT for e in ("opened", "flapping", "updated", "resolved", "closed")},
+    **{f"digest.{e}": _DIGEST for e in ("opened", "updated", "ended")},
+    **{f"notification.{outcome}": _NOTIFICATION for outcome in _OUTCOMES},
     "cluster.listed": ("cluster", "scope", "reason", "deployments"),
     "cluster.watch_broken": ("cluster", "scope", "reason", "error"),
     "cluster.probe_failed": ("cluster", "reason", "error"),
@@ -67,13 +56,6 @@ _FAULTS: Final = frozenset(
         "notification.expired", "cluster.watch_broken", "cluster.probe_failed", "store.failing",
     }
 )  # fmt: skip
-_EDGES: Final = {
-    Edge.DEGRADED: ("incident.opened", "digest.opened"),
-    Edge.FLAPPING: ("incident.flapping", "digest.updated"),
-    Edge.UPDATED: ("incident.updated", "digest.updated"),
-    Edge.RECOVERED: ("incident.resolved", "digest.ended"),
-    Edge.CLOSED: ("incident.closed", "digest.ended"),
-}
 _LOG: Final = structlog.stdlib.get_logger("watcher.audit")
 _LONGEST: Final = 4000
 """Characters of one value."""
@@ -88,7 +70,7 @@ def configure(stream: TextIO, level: str, json: bool, clock: Clock | None = None
     clock = clock or SystemClock()
 
     def dated(_: WrappedLogger, level: str, line: EventDict) -> EventDict:
-        head = {"ts": _text(clock.wall()), "level": level, "event": line["event"]}
+        head = {"ts": clock.wall(), "level": level, "event": line["event"]}
         return {**head, **{k: v for k, v in line.items() if json or v not in (None, "")}}
 
     shared: list[Processor] = [
@@ -119,79 +101,12 @@ def configure(stream: TextIO, level: str, json: bool, clock: Clock | None = None
     )
 
 
-def recorded(record: Record) -> None:
-    """What one commit changed: its events, then who is told of them and who is not."""
-    for event in record.events:
-        emit(_EDGES[event.edge][event.digest], **_told(event))
-    for delivery in record.deliveries:
-        outcome = "queued" if delivery.state is DeliveryState.PENDING else delivery.state
-        notification(outcome, delivery, due=delivery.due, reason=delivery.reason)
-
-
-def notification(
-    outcome: str,
-    delivery: Delivery,
-    *,
-    reason: str = "",
-    attempts: int = 0,
-    due: datetime | None = None,
-    error: str = "",
-    ambiguous: bool = False,
-    latency: timedelta | None = None,
-    took: timedelta | None = None,
-) -> None:
-    """What became of one delivery: `latency` since its commit, `took` the attempt, `due` the next."""
-    emit(
-        f"notification.{outcome}",
-        delivery=delivery.id,
-        event_id=delivery.event,
-        incident=delivery.incident,
-        sequence=delivery.sequence,
-        sink=delivery.sink,
-        part=delivery.part,
-        reason=reason or None,
-        digest=delivery.digest or None,
-        due=due,
-        attempts=attempts,
-        error=error or None,
-        ambiguous=ambiguous,
-        latency=latency,
-        took=took,
-    )
-
-
 def emit(name: str, **fields: Any) -> None:  # noqa: ANN401 - whatever JSON can say
     """Write one audit line; its name and fields are of the table above."""
     if unknown := fields.keys() - set(FIELDS[name]):
         raise TypeError(f"{name} has no field {', '.join(sorted(unknown))}")
     write = _LOG.warning if name in _FAULTS else _LOG.info
     write(name, audit=SCHEMA, **(dict.fromkeys(FIELDS[name]) | fields))
-
-
-def _told(event: Event) -> dict[str, Any]:
-    subject = event.subject
-    told: dict[str, Any] = {
-        "incident": event.incident,
-        "event_id": event.id,
-        "sequence": event.sequence,
-        "cluster": subject.cluster,
-        "at": event.at,
-    }
-    if event.digest:
-        return told | {"sink": subject.name, "members": event.members}
-    return told | {
-        "type": event.type,
-        "namespace": subject.namespace or None,
-        "deployment": subject.name or None,
-        "uid": subject.uid or None,
-        "severity": event.severity,
-        "reason": event.reason,
-        "message": event.message,
-        "since": event.since,
-        "opened_at": event.opened_at,
-        "resolution": event.resolution,
-        "blind_for": event.blind_for,
-    }
 
 
 def _inert(_: WrappedLogger, __: str, line: EventDict) -> EventDict:

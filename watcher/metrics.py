@@ -2,7 +2,8 @@
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -21,80 +22,46 @@ from prometheus_client.registry import Collector
 from watcher import __version__
 from watcher.core.model import Clearing, DeliveryState, Firing, Health, Severity
 from watcher.ports import Clock
-from watcher.view import ClusterView, View
+from watcher.view import View
 
 _LATENCIES: Final = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600, 86_400)
 _REASONS: Final = 50
 """Different reasons of one metric; further ones are `other`: a sink may answer anything."""
+_NAMES: Final = "watcher"
 
 
-class Metrics:
+class Metrics(Collector):
     """All of them on a registry of their own."""
 
     def __init__(self, view: View, clock: Clock, sinks: Sequence[str] = ()) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        self._view = view
         self._clock = clock
         self._reasons: set[str] = set()
-        self.transitions = Counter(
-            "watcher_transitions",
-            "Recorded edges of incidents",
-            ["cluster", "edge"],
-            registry=registry,
-        )
-        self.notifications = Counter(
-            "watcher_notifications",
-            "What became of notifications",
-            ["sink", "outcome"],
-            registry=registry,
-        )
-        self.failures = Counter(
-            "watcher_notification_failures",
-            "Attempts that failed",
-            ["sink", "reason"],
-            registry=registry,
-        )
-        self.latency = Histogram(
-            "watcher_notification_latency_seconds",
-            "From the commit of an edge to its delivery",
-            ["sink"],
-            buckets=_LATENCIES,
-            registry=registry,
-        )
-        self.pending = Gauge(
-            "watcher_deliveries_pending", "Open deliveries", ["sink", "state"], registry=registry
-        )
-        self.oldest = Gauge(
-            "watcher_delivery_oldest_seconds",
-            "Age of the oldest open delivery",
-            ["sink"],
-            registry=registry,
-        )
-        self.sink_parked = Gauge(
-            "watcher_sink_parked", "Whether a sink waits for a human", ["sink"], registry=registry
-        )
-        self.relists = Counter(
-            "watcher_watch_relists", "Complete lists", ["cluster", "reason"], registry=registry
-        )
-        self.watch_events = Counter(
-            "watcher_watch_events", "Changes that the watch showed", ["cluster"], registry=registry
-        )
-        self.store_errors = Counter(
-            "watcher_store_errors", "Operations that the store refused", registry=registry
-        )
-        self.config_loaded = Gauge(
-            "watcher_config_last_reload_successful",
-            "Whether the newest configuration is in force",
-            registry=registry,
-        )
-        Info("watcher_build", "The running version", registry=registry).info(
-            {"version": __version__}
+        counter = partial(Counter, namespace=_NAMES, registry=self.registry)
+        gauge = partial(Gauge, namespace=_NAMES, registry=self.registry)
+        histogram = partial(Histogram, namespace=_NAMES, registry=self.registry, buckets=_LATENCIES)
+        self.transitions = counter("transitions", "Recorded edges", ["cluster", "edge"])
+        self.notifications = counter("notifications", "What became of them", ["sink", "outcome"])
+        self.failures = counter("notification_failures", "Failed attempts", ["sink", "reason"])
+        self.latency = histogram("notification_latency_seconds", "Commit to delivery", ["sink"])
+        self.pending = gauge("deliveries_pending", "Open deliveries", ["sink", "state"])
+        self.oldest = gauge("delivery_oldest_seconds", "Age of the oldest open one", ["sink"])
+        self.sink_parked = gauge("sink_parked", "Whether a sink waits for a human", ["sink"])
+        self.relists = counter("watch_relists", "Complete lists", ["cluster", "reason"])
+        self.watch_events = counter("watch_events", "Changes that the watch showed", ["cluster"])
+        self.store_errors = counter("store_errors", "Operations that the store refused")
+        self.config_loaded = gauge(
+            "config_last_reload_successful", "Whether the newest is in force"
         )
         self.config_loaded.set(1)
+        build = Info("build", "The running version", namespace=_NAMES, registry=self.registry)
+        build.info({"version": __version__})
         for sink in sinks:
             self.sink_parked.labels(sink).set(0)
-        ProcessCollector(registry=registry)
-        registry.register(_Standing(view, clock))
+        ProcessCollector(registry=self.registry)
+        self.registry.register(self)
 
     def failed(self, sink: str, reason: str) -> None:
         """Count a failed attempt; reasons beyond the fiftieth are `other`."""
@@ -106,57 +73,39 @@ class Metrics:
         """The text for a scrape; `queue` is what the store says of it, None when it says nothing."""
         self.pending.clear()
         self.oldest.clear()
-        now = self._clock.now()
-        oldest: dict[str, datetime] = {}
-        for sink, state, count, recorded_at in queue or ():
+        for sink, state, count, at in sorted(queue or (), key=lambda row: row[3], reverse=True):
             self.pending.labels(sink, state).set(count)
-            oldest[sink] = min(recorded_at, oldest.get(sink, recorded_at))
-        for sink, recorded_at in oldest.items():
-            self.oldest.labels(sink).set(max(now - recorded_at, timedelta(0)).total_seconds())
+            self.oldest.labels(sink).set(max((self._clock.now() - at).total_seconds(), 0))
         return generate_latest(self.registry)
 
-
-class _Standing(Collector):
-    """How every cluster stands at the moment of a scrape."""
-
-    def __init__(self, view: View, clock: Clock) -> None:
-        self._view = view
-        self._clock = clock
-
     def collect(self) -> Iterator[Metric]:
-        def gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
-            return GaugeMetricFamily(f"watcher_{name}", meaning, labels=("cluster", *labels))
-
-        up = gauge("apiserver_up", "Whether the last probe succeeded")
-        latency = gauge("probe_duration_seconds", "How long the last probe took")
-        fresh = gauge("view_fresh", "Whether verdicts are passed")
-        age = gauge("view_age_seconds", "Since when what is shown may be out of date")
-        incidents = gauge("incidents_open", "Announced and not ended", "severity")
-        deployments = gauge("deployments", "Followed Deployments", "health")
+        """How every cluster stands at the moment of a scrape."""
+        up = _gauge("apiserver_up", "Whether the last probe succeeded", "cluster")
+        took = _gauge("probe_duration_seconds", "How long the last probe took", "cluster")
+        fresh = _gauge("view_fresh", "Whether verdicts are passed", "cluster")
+        age = _gauge("view_age_seconds", "Since when what is shown may be out of date", "cluster")
+        incidents = _gauge("incidents_open", "Announced and not ended", "cluster", "severity")
+        deployments = _gauge("deployments", "Followed Deployments", "cluster", "health")
         now = self._clock.now()
         for name, cluster in self._view.clusters.items():
+            in_sight, tracked = cluster.fresh(now), cluster.tracked.values()
             if cluster.probe is not None:
                 up.add_metric([name], cluster.probe.error is None)
-                latency.add_metric([name], cluster.probe.latency)
-            fresh.add_metric([name], cluster.fresh(now))
+                took.add_metric([name], cluster.probe.latency)
+            fresh.add_metric([name], in_sight)
             if (as_of := cluster.as_of(now)) is not None:
                 age.add_metric([name], (now - as_of).total_seconds())
-            severities = _severities(cluster)
+            phases = (cluster.phase, *(each.phase for each in tracked))
+            open_now = Tally(
+                p.incident.severity for p in phases if isinstance(p, Firing | Clearing)
+            )
             for severity in Severity:
-                incidents.add_metric([name, severity], severities[severity])
-            healths = _healths(cluster, now)
+                incidents.add_metric([name, severity], open_now[severity])
+            healths = Tally(t.verdict.health if in_sight else Health.UNKNOWN for t in tracked)
             for health in Health:
                 deployments.add_metric([name, health], healths[health])
-        yield from (up, latency, fresh, age, incidents, deployments)
+        yield from (up, took, fresh, age, incidents, deployments)
 
 
-def _severities(cluster: ClusterView) -> Tally[Severity]:
-    phases = (cluster.phase, *(tracked.phase for tracked in cluster.tracked.values()))
-    return Tally(p.incident.severity for p in phases if isinstance(p, Firing | Clearing))
-
-
-def _healths(cluster: ClusterView, now: datetime) -> Tally[Health]:
-    """Nothing is known of a cluster that is out of sight."""
-    if not cluster.fresh(now):
-        return Tally({Health.UNKNOWN: len(cluster.tracked)})
-    return Tally(tracked.verdict.health for tracked in cluster.tracked.values())
+def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_NAMES}_{name}", meaning, labels=labels)

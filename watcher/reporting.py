@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any, Final
 
 from watcher import audit
-from watcher.core.model import Delivery, DeliveryState
-from watcher.errors import ClusterError, SinkError, StoreError
+from watcher.core.model import Delivery, DeliveryState, Edge, Event
+from watcher.errors import SinkError, StoreError
 from watcher.metrics import Metrics
 from watcher.ports import Applied, Broken, Claim, Deleted, Listed, Probe, Record, WatchEvent
 from watcher.view import View
+
+_EDGES: Final = {
+    Edge.DEGRADED: ("incident.opened", "digest.opened"),
+    Edge.FLAPPING: ("incident.flapping", "digest.updated"),
+    Edge.UPDATED: ("incident.updated", "digest.updated"),
+    Edge.RECOVERED: ("incident.resolved", "digest.ended"),
+    Edge.CLOSED: ("incident.closed", "digest.ended"),
+}
 
 
 class Reporting:
@@ -17,19 +26,21 @@ class Reporting:
     def __init__(self, view: View, metrics: Metrics) -> None:
         self._view = view
         self._metrics = metrics
-        self._unreached: dict[str, ClusterError] = {}
+        self._unreached: dict[str, str] = {}
+        """Why the last probe of a cluster failed."""
         self._broken: dict[tuple[str, str], str] = {}
         """Why the next list of a scope is needed."""
 
     def recorded(self, record: Record) -> None:
-        """A decision was committed."""
+        """A decision was committed: its events, then who is told of them and who is not."""
         self.store_works()
-        audit.recorded(record)
         for event in record.events:
+            name = _EDGES[event.edge][event.digest]
+            audit.emit(name, **_told(name, event))
             self._metrics.transitions.labels(event.subject.cluster, event.edge).inc()
         for delivery in record.deliveries:
-            state = delivery.state
-            self._count(delivery, "queued" if state is DeliveryState.PENDING else state)
+            outcome = "queued" if delivery.state is DeliveryState.PENDING else delivery.state
+            self._notified(outcome, delivery, due=delivery.due, reason=delivery.reason)
 
     def watched(self, cluster: str, events: Sequence[WatchEvent]) -> None:
         """The watch of a cluster delivered this."""
@@ -39,66 +50,60 @@ class Reporting:
                     reason = self._broken.pop((cluster, scope), "start")
                     self._metrics.relists.labels(cluster, reason).inc()
                     audit.emit(
-                        "cluster.listed",
-                        cluster=cluster,
-                        scope=scope,
-                        reason=reason,
+                        "cluster.listed", cluster=cluster, scope=scope, reason=reason,
                         deployments=len(snapshots),
-                    )
+                    )  # fmt: skip
                 case Applied() | Deleted():
                     self._metrics.watch_events.labels(cluster).inc()
                 case Broken(scope=scope, error=error):
-                    self._watch_broken(cluster, scope, error)
+                    reason = "ended" if error is None else error.cause_label
+                    known = self._broken.get((cluster, scope))
+                    self._broken[cluster, scope] = reason
+                    if error is not None and known != reason:
+                        audit.emit(
+                            "cluster.watch_broken", cluster=cluster, scope=scope, reason=reason,
+                            error=str(error),
+                        )  # fmt: skip
                 case _:
                     pass
 
     def probed(self, cluster: str, probe: Probe) -> None:
         """A heartbeat's answer came; only a change is worth a line."""
-        before = self._unreached.get(cluster)
-        if probe.error is None:
-            self._unreached.pop(cluster, None)
-            if before is not None:
-                latency = timedelta(seconds=probe.latency)
-                audit.emit(
-                    "cluster.probe_succeeded",
-                    cluster=cluster,
-                    version=probe.version,
-                    latency=latency,
-                )
-            return
-        self._unreached[cluster] = probe.error
-        reason = probe.error.cause_label
-        if before is None or before.cause_label != reason:
-            audit.emit(
-                "cluster.probe_failed", cluster=cluster, reason=reason, error=str(probe.error)
-            )
+        before = self._unreached.pop(cluster, None)
+        if probe.error is not None:
+            reason = self._unreached[cluster] = probe.error.cause_label
+            if before != reason:
+                error = str(probe.error)
+                audit.emit("cluster.probe_failed", cluster=cluster, reason=reason, error=error)
+        elif before is not None:
+            latency = timedelta(seconds=probe.latency)
+            version = probe.version
+            audit.emit("cluster.probe_succeeded", cluster=cluster, version=version, latency=latency)
 
     def sent(self, claim: Claim, at: datetime, took: timedelta) -> None:
         """The sink has it."""
         self.store_works()
-        delivery, latency = claim.delivery, max(at - claim.recorded_at, timedelta(0))
-        self._count(delivery, "sent")
-        self._view.sink_troubles.pop(delivery.sink, None)
-        self._metrics.sink_parked.labels(delivery.sink).set(0)
-        self._metrics.latency.labels(delivery.sink).observe(latency.total_seconds())
-        audit.notification(
-            "sent", delivery, attempts=claim.attempts + 1, latency=latency, took=took,
+        sink, latency = claim.delivery.sink, max(at - claim.recorded_at, timedelta(0))
+        self._view.sink_troubles.pop(sink, None)
+        self._metrics.sink_parked.labels(sink).set(0)
+        self._metrics.latency.labels(sink).observe(latency.total_seconds())
+        self._notified(
+            "sent", claim.delivery, attempts=claim.attempts + 1, latency=latency, took=took,
             ambiguous=claim.ambiguous,
         )  # fmt: skip
 
     def superseded(self, claim: Claim, delivery: Delivery) -> None:
         """It need not be sent, since what was claimed tells the same or newer."""
-        self._count(delivery, "superseded")
-        audit.notification("superseded", delivery, reason=f"told by {claim.delivery.id}")
+        self._notified("superseded", delivery, reason=f"told by {claim.delivery.id}")
 
     def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
         """It failed and will be tried again."""
-        self._failed(claim, error, "deferred", until)
+        self._failed("deferred", claim, error, until)
 
     def parked(self, claim: Claim, error: SinkError, until: datetime) -> None:
         """The sink needs a human; its queue is kept."""
         self._metrics.sink_parked.labels(claim.delivery.sink).set(1)
-        self._failed(claim, error, "parked", until)
+        self._failed("parked", claim, error, until)
 
     def resumed(self, sink: str) -> None:
         """A parked sink works again."""
@@ -107,14 +112,12 @@ class Reporting:
 
     def abandoned(self, claim: Claim, error: SinkError) -> None:
         """The sink will never take this one."""
-        self._failed(claim, error, "abandoned", None)
+        self._failed("abandoned", claim, error)
 
     def expired(self, claim: Claim) -> None:
         """It is older than is of use to anybody."""
-        self._count(claim.delivery, "expired")
-        audit.notification(
-            "expired", claim.delivery, attempts=claim.attempts, error=claim.last_error
-        )
+        attempts, error = claim.attempts, claim.last_error
+        self._notified("expired", claim.delivery, attempts=attempts, error=error)
 
     def store_failed(self, sink: str, error: StoreError) -> None:
         """The store did not answer a dispatcher."""
@@ -133,28 +136,44 @@ class Reporting:
             self._view.store_error = None
             audit.emit("store.restored")
 
-    def _watch_broken(self, cluster: str, scope: str, error: ClusterError | None) -> None:
-        reason = "ended" if error is None else error.cause_label
-        known = self._broken.get((cluster, scope))
-        self._broken[cluster, scope] = reason
-        if error is not None and known != reason:
-            audit.emit(
-                "cluster.watch_broken",
-                cluster=cluster,
-                scope=scope,
-                reason=reason,
-                error=str(error),
-            )
-
-    def _failed(self, claim: Claim, error: SinkError, outcome: str, until: datetime | None) -> None:
+    def _failed(
+        self, outcome: str, claim: Claim, error: SinkError, until: datetime | None = None
+    ) -> None:
+        sink = claim.delivery.sink
         if until is not None:
-            self._view.sink_troubles[claim.delivery.sink] = str(error)
-        self._count(claim.delivery, outcome)
-        self._metrics.failed(claim.delivery.sink, error.reason)
-        audit.notification(
+            self._view.sink_troubles[sink] = str(error)
+        self._metrics.failed(sink, error.reason)
+        self._notified(
             outcome, claim.delivery, reason=error.reason, error=error.detail, due=until,
             attempts=claim.attempts + 1, ambiguous=claim.ambiguous or error.ambiguous,
         )  # fmt: skip
 
-    def _count(self, delivery: Delivery, outcome: str) -> None:
+    def _notified(
+        self, outcome: str, delivery: Delivery, *,
+        reason: str = "", error: str = "", attempts: int = 0, ambiguous: bool = False,
+        **times: datetime | timedelta | None,
+    ) -> None:  # fmt: skip
+        """`latency` is since the commit, `took` of the attempt, `due` when the next one is."""
         self._metrics.notifications.labels(delivery.sink, outcome).inc()
+        audit.emit(
+            f"notification.{outcome}", delivery=delivery.id, event_id=delivery.event,
+            incident=delivery.incident, sequence=delivery.sequence, sink=delivery.sink,
+            part=delivery.part, digest=delivery.digest or None, reason=reason or None,
+            error=error or None, attempts=attempts, ambiguous=ambiguous, **times,
+        )  # fmt: skip
+
+
+def _told(name: str, event: Event) -> dict[str, Any]:
+    subject = event.subject
+    of_subject = {
+        "event_id": event.id,
+        "cluster": subject.cluster,
+        "namespace": subject.namespace or None,
+        "deployment": subject.name or None,
+        "uid": subject.uid or None,
+        "sink": subject.name,
+    }
+    return {
+        field: of_subject[field] if field in of_subject else getattr(event, field)
+        for field in audit.FIELDS[name]
+    }

@@ -223,10 +223,10 @@ def test_an_attempt_tells_how_late_and_how_often(lines: Lines, reporting: Report
 )
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "people"])
 def test_no_text_starts_a_line_or_reaches_the_terminal(
-    log: io.StringIO, hostile: str, as_json: bool
+    log: io.StringIO, reporting: Reporting, hostile: str, as_json: bool
 ) -> None:
     audit.configure(log, "warning", json=as_json)
-    audit.recorded(Record(events=(event(Edge.DEGRADED, message=hostile),)))
+    reporting.recorded(Record(events=(event(Edge.DEGRADED, message=hostile),)))
     audit.emit("config.loaded", source=hostile, clusters=[hostile])
     logging.getLogger("aiohttp").warning("%s", hostile)
     written = log.getvalue()
@@ -268,9 +268,9 @@ def test_libraries_do_not_chatter(log: io.StringIO) -> None:
     assert [json.loads(line)["event"] for line in log.getvalue().splitlines()] == ["news"]
 
 
-def test_people_see_only_what_is_there(log: io.StringIO) -> None:
+def test_people_see_only_what_is_there(log: io.StringIO, reporting: Reporting) -> None:
     audit.configure(log, "info", json=False)
-    audit.recorded(Record(events=(OPENED,)))
+    reporting.recorded(Record(events=(OPENED,)))
     assert "incident.opened" in log.getvalue()
     assert "None" not in log.getvalue()
 
