@@ -69,11 +69,11 @@ class Metrics(Collector):
             self._reasons.add(reason)
         self.failures.labels(sink, reason if reason in self._reasons else "other").inc()
 
-    def render(self, queue: Iterable[tuple[str, DeliveryState, int, datetime]] | None) -> bytes:
-        """The text for a scrape; `queue` is what the store says of it, None when it says nothing."""
+    def render(self, queue: Iterable[tuple[str, DeliveryState, int, datetime]]) -> bytes:
+        """The text for a scrape; `queue` is what the store says of it."""
         self.pending.clear()
         self.oldest.clear()
-        for sink, state, count, at in sorted(queue or (), key=lambda row: row[3], reverse=True):
+        for sink, state, count, at in sorted(queue, key=lambda row: row[3], reverse=True):
             self.pending.labels(sink, state).set(count)
             self.oldest.labels(sink).set(max((self._clock.now() - at).total_seconds(), 0))
         return generate_latest(self.registry)

@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -25,7 +24,6 @@ from watcher.web.deployments import report, rows
 _STORE_SECONDS: Final = 1.0
 """A scrape waits this long for the store."""
 _encode: Final = msgspec.json.Encoder().encode
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def make_app(
@@ -41,7 +39,7 @@ def make_app(
             web.get("/readyz", pages.readyz),
             web.get("/health/apiserver", pages.apiserver),
             web.get("/health/deployments", pages.deployments),
-            web.get("/metrics", pages.metrics),
+            web.get("/metrics", pages.scrape),
         ]
     )
     return app
@@ -53,14 +51,9 @@ async def serve(app: web.Application, address: str) -> web.AppRunner:
     logger = logging.getLogger(__name__)
     logger.addFilter(_is_no_callers_mistake)
     runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=logger,
-        keepalive_timeout=30,
-        lingering_time=1,
-        shutdown_timeout=2,
-        max_line_size=4096,
-    )
+        app, access_log=None, logger=logger, keepalive_timeout=30, lingering_time=1,
+        shutdown_timeout=2, max_line_size=4096,
+    )  # fmt: skip
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
@@ -76,87 +69,74 @@ def _is_no_callers_mistake(line: logging.LogRecord) -> bool:
     return not (line.exc_info and isinstance(line.exc_info[1], HttpProcessingError))
 
 
-class _Pages:
-    def __init__(
-        self,
-        view: View,
-        store: Store,
-        metrics: Metrics,
-        clock: Clock,
-        alive: Callable[[], Sequence[str]],
-    ) -> None:
-        self._view = view
-        self._store = store
-        self._metrics = metrics
-        self._clock = clock
-        self._dead_loops = alive
+class _Pages(msgspec.Struct, frozen=True):
+    view: View
+    store: Store
+    metrics: Metrics
+    clock: Clock
+    dead_loops: Callable[[], Sequence[str]]
 
     async def healthz(self, _: web.Request) -> web.Response:
         """Whether a restart would help: an API server that is down is no reason for one."""
-        dead = self._dead_loops()
-        if dead:
-            return _json({"status": "error", "dead_loops": dead}, HTTPStatus.SERVICE_UNAVAILABLE)
+        if dead := self.dead_loops():
+            return _json({"status": "error", "dead_loops": dead}, 503)
         return _json({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
         """Whether this process can be relied on yet, else why not."""
-        reasons = [_plain(reason) for reason in self._view.not_ready()]
-        if reasons:
-            answer = {"status": "not_ready", "reasons": reasons}
-            return _json(answer, HTTPStatus.SERVICE_UNAVAILABLE)
+        if reasons := [_plain(reason) for reason in self.view.not_ready()]:
+            return _json({"status": "not_ready", "reasons": reasons}, 503)
         return _json({"status": "ok"})
 
     async def apiserver(self, request: web.Request) -> web.Response:
         """The last heartbeat's answer; of several clusters the worst, with each of them."""
-        found = self._asked(request)
-        answers = [_probe(cluster) for cluster in found]
-        failed = not answers or any(answer["status"] == "error" for answer in answers)
-        status = HTTPStatus.INTERNAL_SERVER_ERROR if failed else HTTPStatus.OK
-        if len(found) == 1:
-            return _json(answers[0], status)
-        named = [{"cluster": c.name, **a} for c, a in zip(found, answers, strict=True)]
+        answers = {cluster.name: _probed(cluster) for cluster in self._asked(request)}
+        failed = not answers or any(answer["status"] == "error" for answer in answers.values())
+        status = 500 if failed else 200
+        if len(answers) == 1:
+            (answer,) = answers.values()
+            return _json(answer, status)
+        named = [{"cluster": name, **answer} for name, answer in answers.items()]
         return _json({"status": "error" if failed else "ok", "clusters": named}, status)
 
     async def deployments(self, request: web.Request) -> web.Response:
         """Every Deployment as last seen, without asking the API server."""
-        found, now = self._asked(request), self._clock.now()
+        found, now = self._asked(request), self.clock.now()
         namespace = request.query.get("namespace")
-        ages = [cluster.as_of(now) for cluster in found]
-        unlisted = [c.name for c, as_of in zip(found, ages, strict=True) if as_of is None]
+        seen = [cluster.as_of(now) for cluster in found]
+        unlisted = [c.name for c, as_of in zip(found, seen, strict=True) if as_of is None]
         if unlisted or not found:
             error = f"the first list is not in yet: {', '.join(unlisted)}"
-            answer = {"status": "unknown", "error": error}
-            return _json(answer, HTTPStatus.SERVICE_UNAVAILABLE)
-        if namespace is not None and not any(_watches(c, namespace) for c in found):
+            return _json({"status": "unknown", "error": error}, 503)
+        if namespace is not None and not any({"", namespace} & c.scopes.keys() for c in found):
             raise web.HTTPNotFound(text=f"the namespace {_plain(namespace)!r} is not watched")
         told = [row for cluster in found for row in rows(cluster, namespace, now)]
-        as_of = min(filter(None, ages))
+        as_of = min(filter(None, seen))
         fresh = all(cluster.fresh(now) for cluster in found)
         # Ten thousand rows take some milliseconds that the watch need not wait for.
-        return _body(await asyncio.to_thread(lambda: _encode(report(told, as_of, fresh))))
+        return await asyncio.to_thread(lambda: _json(report(told, as_of, fresh)))
 
-    async def metrics(self, _: web.Request) -> web.Response:
+    async def scrape(self, _: web.Request) -> web.Response:
         """For Prometheus; while the store does not answer, without the queue's numbers."""
-        queue: Sequence[tuple[str, DeliveryState, int, datetime]] | None = None
+        queue: Sequence[tuple[str, DeliveryState, int, datetime]] = ()
         try:
             async with asyncio.timeout(_STORE_SECONDS):
-                queue = await self._store.queue(self._clock.now())
+                queue = await self.store.queue(self.clock.now())
         except (StoreError, TimeoutError):
-            self._metrics.store_errors.inc()
-        return web.Response(
-            body=self._metrics.render(queue), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+            self.metrics.store_errors.inc()
+        headers = {"Content-Type": CONTENT_TYPE_LATEST}
+        return web.Response(body=self.metrics.render(queue), headers=headers)
 
     def _asked(self, request: web.Request) -> Sequence[ClusterView]:
         name = request.query.get("cluster")
         if name is None:
-            return list(self._view.clusters.values())
-        if name not in self._view.clusters:
+            return list(self.view.clusters.values())
+        if name not in self.view.clusters:
             raise web.HTTPNotFound(text=f"no cluster is called {_plain(name)!r}")
-        return [self._view.clusters[name]]
+        return [self.view.clusters[name]]
 
 
-def _probe(cluster: ClusterView) -> Mapping[str, object]:
+def _probed(cluster: ClusterView) -> dict[str, object]:
     if cluster.probe is None:
         return {"status": "error", "error": "not probed yet"}
     if cluster.probe.error is not None:
@@ -165,32 +145,25 @@ def _probe(cluster: ClusterView) -> Mapping[str, object]:
     return {"status": "ok", "version": cluster.version, "checked_at": cluster.probed_at}
 
 
-def _watches(cluster: ClusterView, namespace: str) -> bool:
-    return "" in cluster.scopes or namespace in cluster.scopes
-
-
 def _plain(text: str) -> str:
     """What came from outside, without secrets and in one bounded line."""
     return visible(redact(text), 500)
 
 
-def _json(value: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return _body(_encode(value), status)
-
-
-def _body(body: bytes, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
-    return web.Response(body=body, status=status, content_type="application/json")
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=_encode(value), status=status, content_type="application/json")
 
 
 @web.middleware
-async def _errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
+async def _errors_as_json(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
-        answer = _json({"status": "error", "error": error.text}, HTTPStatus(error.status))
-        if allowed := error.headers.get("Allow"):
-            answer.headers["Allow"] = allowed
-        return answer
+        error.body = _encode({"status": "error", "error": error.text})
+        error.content_type = "application/json"
+        raise
 
 
 async def _not_stored(_: web.Request, response: web.StreamResponse) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 
 from msgspec import Struct
 
@@ -11,7 +11,6 @@ from watcher.core.model import Assessment, DeploymentSnapshot, Health
 from watcher.view import ClusterView
 
 Status = Literal["ok", "degraded", "unknown"]
-_HEALTHS: Final = tuple(Health)
 
 
 class Row(Struct, frozen=True, gc=False):
@@ -44,20 +43,12 @@ class Report(Struct, frozen=True):
 def row(s: DeploymentSnapshot, verdict: Assessment, since: datetime | None) -> Row:
     """One line of the answer."""
     status: Status = "ok" if s.ready >= s.desired else "degraded"
+    if s.malformed:
+        status = "unknown"
     return Row(
-        s.cluster,
-        s.namespace,
-        s.name,
-        "unknown" if s.malformed else status,
-        s.desired,
-        s.ready,
-        s.available,
-        s.updated,
-        verdict.health,
-        verdict.reason,
-        verdict.message,
-        since,
-    )
+        s.cluster, s.namespace, s.name, status, s.desired, s.ready, s.available, s.updated,
+        verdict.health, verdict.reason, verdict.message, since,
+    )  # fmt: skip
 
 
 def rows(cluster: ClusterView, namespace: str | None, now: datetime) -> list[Row]:
@@ -75,11 +66,9 @@ def report(found: Iterable[Row], as_of: datetime | None, fresh: bool) -> Report:
     deployments = sorted(found, key=lambda r: (r.cluster, r.namespace, r.name))
     statuses = {r.status for r in deployments}
     status: Status = "ok"
-    if not fresh:
+    if not fresh or "unknown" in statuses:
         status = "unknown"
-    elif "degraded" in statuses:
+    if fresh and "degraded" in statuses:
         status = "degraded"
-    elif "unknown" in statuses:
-        status = "unknown"
     counted = Counter(r.health for r in deployments)
-    return Report(status, as_of, {health: counted[health] for health in _HEALTHS}, deployments)
+    return Report(status, as_of, {health: counted[health] for health in Health}, deployments)
