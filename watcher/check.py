@@ -24,10 +24,6 @@ _CLUSTER: Final = "default"
 _YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class CheckError(WatcherError):
-    """The input cannot be judged; the message says where it is wrong."""
-
-
 def judge(snapshots: Iterable[DeploymentSnapshot], now: datetime) -> Report:
     """Judge each as it is now; the policy matters not, since all of it is about time."""
     rows = []
@@ -68,46 +64,41 @@ async def live(cluster: Cluster) -> list[DeploymentSnapshot]:
 def from_text(text: str, place: str) -> list[DeploymentSnapshot]:
     """Read a List, one Deployment, JSON lines of Deployments, or YAML of any of these.
 
-    Objects of another kind are passed over. Raises CheckError, with `place` and line in it.
+    Objects of another kind are passed over. Raises WatcherError, with `place` and line in it.
     """
-    found: list[object] = []
-    empty_list = False
-    for document in _documents(text, place):
+    found: list[Any] = []
+    documents = _documents(text, place)
+    for document in documents:
         match document:
-            case {"items": None | []}:
-                empty_list = True
-            case {"items": [*items]}:
+            case [*items] | {"items": [*items]}:
                 found += items
+            case {"items": None}:
+                pass
             case dict() if "items" not in document:
                 found.append(document)
             case _:
-                raise CheckError(f"{place}: neither a Deployment nor a list of them")
-    mine = [item for item in found if _kind(item) in ("Deployment", None)]
-    if not mine and (found or not empty_list):
-        raise CheckError(f"{place}: there is no Deployment in it")
+                raise WatcherError(f"{place}: neither a Deployment nor a list of them")
+    kinds = (item.get("kind") if isinstance(item, dict) else None for item in found)
+    mine = [item for item, kind in zip(found, kinds, strict=True) if kind in ("Deployment", None)]
+    if not mine and (found or not documents):
+        raise WatcherError(f"{place}: there is no Deployment in it")
     return [snapshot_from(item, _CLUSTER) for item in mine]
-
-
-def _kind(item: object) -> str | None:
-    kind = item.get("kind") if isinstance(item, dict) else None
-    return kind if isinstance(kind, str) else None
 
 
 def _documents(text: str, place: str) -> list[Any]:
     try:
-        if not text.lstrip().startswith(("{", "[")):
-            documents = yaml.load_all(text, _YAML)
-            return [document for document in documents if document is not None]
-        return _json(text)
+        if text.lstrip().startswith(("{", "[")):
+            return _json(text)
+        return [document for document in yaml.load_all(text, _YAML) if document is not None]
     except json.JSONDecodeError as error:
         where = f"{place}:{error.lineno}:{error.colno}"
-        raise CheckError(f"{where}: not JSON: {error.msg.lower()}") from None
+        raise WatcherError(f"{where}: not JSON: {error.msg.lower()}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
-        raise CheckError(f"{where}: not YAML: {error.problem}") from None
+        raise WatcherError(f"{where}: not YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise CheckError(f"{place}: neither JSON nor YAML that can be read") from None
+        raise WatcherError(f"{place}: neither JSON nor YAML that can be read") from None
 
 
 def _json(text: str) -> list[Any]:
@@ -116,7 +107,7 @@ def _json(text: str) -> list[Any]:
     while at < len(text):
         if text[at].isspace():
             at += 1
-            continue
-        value, at = json.JSONDecoder().raw_decode(text, at)
-        found.append({"items": value} if isinstance(value, list) else value)
+        else:
+            value, at = json.JSONDecoder().raw_decode(text, at)
+            found.append(value)
     return found

@@ -6,12 +6,13 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from watcher.core.durations import parse_duration
+from watcher.core.message import visible
 from watcher.errors import ConfigError, WatcherError
 
 if TYPE_CHECKING:
@@ -31,36 +32,25 @@ app = typer.Typer(
 config_app = typer.Typer(help="The configuration: check it, show it, describe it.")
 app.add_typer(config_app, name="config", no_args_is_help=True)
 
-
-class Output(StrEnum):
-    """How a result is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-class TextOutput(StrEnum):
-    """How lines are printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="Configuration file; without one, variables.")
 ]
 Kubeconfig = Annotated[str | None, typer.Option(help="In place of the cluster's own.")]
 Context = Annotated[str | None, typer.Option(help="The kubeconfig's context to use.")]
+Address = Annotated[str | None, typer.Option(help="Where to serve health: `:8080`.")]
+Output = Annotated[Literal["table", "json"], typer.Option("--output", "-o")]
 
 
 def main() -> None:
     """Run the command line: errors are one line each on standard error, with exit code 2."""
     try:
         app()
-    except ConfigError as error:
-        _fail(error.problems)
     except WatcherError as error:
-        _fail([str(error)])
+        from watcher.config.secrets import redact
+
+        for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+            print(f"watcher: {visible(redact(problem))}", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.callback()
@@ -76,28 +66,24 @@ def run(
     config: ConfigFile = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
-    address: Annotated[str | None, typer.Option(help="Where to serve health: `:8080`.")] = None,
+    address: Address = None,
 ) -> None:
     """Follow the clusters and tell, until stopped."""
-    from watcher import audit
-    from watcher.config.load import load, unusable_secrets
+    import structlog
 
-    flags = {"kubeconfig": kubeconfig, "context": context, "address": address}
-    settings = load(config, os.environ, flags)
+    from watcher import audit
+    from watcher.app import run as run_app
+    from watcher.config.load import unusable_secrets
+
+    settings = _load(config, kubeconfig=kubeconfig, context=context, address=address)
     if problems := unusable_secrets(settings):
         raise ConfigError(problems)
     audit.configure(sys.stderr, "info", json=not sys.stderr.isatty())
     audit.emit(
-        "config.loaded",
-        source=str(config) if config else "environment",
+        "config.loaded", source=str(config or "environment"), told=settings.told,
         clusters=[cluster.name for cluster in settings.clusters],
         sinks=[sink.name for sink in settings.sinks],
-        told=settings.told,
-    )
-    import structlog
-
-    from watcher.app import run as run_app
-
+    )  # fmt: skip
     try:
         asyncio.run(run_app(settings))
     except ExceptionGroup as died:  # a loop that should never end; a restart is the cure
@@ -124,7 +110,7 @@ def check(
         str | None,
         typer.Option("--file", "-f", help="JSON or YAML instead of a cluster; - is stdin."),
     ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    output: Output = "table",
     config: ConfigFile = None,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
@@ -137,12 +123,10 @@ def check(
         found = from_text(_read(file), "stdin" if file == "-" else file)
         found = [s for s in found if namespace in (None, s.namespace)]
     else:
-        from watcher.config.load import load
-
-        flags = {"kubeconfig": kubeconfig, "context": context}
-        found = asyncio.run(_list_live(load(config, os.environ, flags), namespace))
+        settings = _load(config, kubeconfig=kubeconfig, context=context)
+        found = asyncio.run(_list_live(settings, namespace))
     answer = judge(found, SystemClock().wall())
-    if output is Output.JSON:
+    if output == "json":
         _print_json(answer)
     else:
         _print_report(answer)
@@ -152,7 +136,7 @@ def check(
 @app.command()
 def replay(
     file: Annotated[str, typer.Argument(help="JSON lines; - is stdin.")],
-    output: Annotated[TextOutput, typer.Option("--output", "-o")] = TextOutput.TEXT,
+    output: Annotated[Literal["text", "json"], typer.Option("--output", "-o")] = "text",
 ) -> None:
     """Run a timeline through the observer with a virtual clock, and print what would be sent."""
     from watcher.replay import replay as play
@@ -161,7 +145,7 @@ def replay(
 
     async def show() -> None:
         async for line in play(lines):
-            print(json.dumps(line) if output is TextOutput.JSON else _in_words(line), flush=True)
+            print(json.dumps(line) if output == "json" else _in_words(line), flush=True)
 
     asyncio.run(show())
 
@@ -169,36 +153,32 @@ def replay(
 @app.command()
 def migrate(config: ConfigFile = None) -> None:
     """Bring the store's schema up to date; safe to run twice and at the same time."""
-    from watcher.config.load import load
     from watcher.stores.database import migrate as bring_up_to_date
 
-    before, after = bring_up_to_date(load(config, os.environ, {}).store.url.read())
+    before, after = bring_up_to_date(_load(config).store.url.read())
     print(f"schema {after}: nothing to do" if before == after else f"schema {before} -> {after}")
 
 
 @app.command()
 def history(
     deployment: Annotated[str, typer.Argument(help="NAMESPACE/NAME, or NAMESPACE/")] = "",
-    since: Annotated[str, typer.Option(help="How far back: 24h, 7d.")] = "",
+    since: Annotated[
+        timedelta | None, typer.Option(parser=parse_duration, help="How far back: 24h, 7d.")
+    ] = None,
     sink: Annotated[str, typer.Option(help="Only this sink.")] = "",
     incident: Annotated[str, typer.Option(help="Only this incident.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Newest ones.")] = 200,
-    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
+    output: Output = "table",
     config: ConfigFile = None,
 ) -> None:
     """Who was told what, when and how late; and who was not, and why."""
     from watcher.clock import SystemClock
-    from watcher.config.load import load
-    from watcher.core.durations import parse_duration
     from watcher.stores.database import open_store
 
     clock = SystemClock()
-    try:
-        start = clock.wall() - parse_duration(since) if since else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--since") from None
+    start = None if since is None else clock.wall() - since
     namespace, _, name = deployment.partition("/")
-    url = load(config, os.environ, {}).store.url.read()
+    url = _load(config).store.url.read()
     path = url.removeprefix("sqlite:///")
     if path != url and not Path(path).exists():
         raise WatcherError(f"there is no store at {path}")
@@ -211,7 +191,7 @@ def history(
             await store.close()
 
     rows = [_flat(row) for row in asyncio.run(read())]
-    if output is Output.JSON:
+    if output == "json":
         _print_json(rows)
     else:
         columns = ("recorded_at", "subject", "event", "sink", "part", "state", "reason", "late")
@@ -225,9 +205,8 @@ def test_notify(
 ) -> None:
     """Send one clearly marked test to each sink; exit code 1 when one did not take it."""
     from watcher.app import test_notify as test
-    from watcher.config.load import load
 
-    settings = load(config, os.environ, {})
+    settings = _load(config)
     if sink is not None and sink not in (known := [each.name for each in settings.sinks]):
         raise ConfigError([f"no sink is called {sink!r}; there are: {', '.join(known)}"])
     results = asyncio.run(test(settings, sink))
@@ -239,9 +218,9 @@ def test_notify(
 @config_app.command()
 def validate(config: ConfigFile = None) -> None:
     """Tell every problem at once, each with its place."""
-    from watcher.config.load import load, unusable_secrets
+    from watcher.config.load import unusable_secrets
 
-    settings = load(config, os.environ, {})
+    settings = _load(config)
     for problem in unusable_secrets(settings):  # they may well be there where it is to run
         print(f"warning: {problem}", file=sys.stderr)
     names = ", ".join(f"{sink.name} ({sink.type})" for sink in settings.sinks)
@@ -249,19 +228,11 @@ def validate(config: ConfigFile = None) -> None:
 
 
 @config_app.command()
-def show(
-    config: ConfigFile = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-    address: Annotated[str | None, typer.Option()] = None,
-) -> None:
+def show(config: ConfigFile = None) -> None:
     """Print what is in force, defaults included and secrets masked, as YAML."""
     import yaml
 
-    from watcher.config.load import load
-
-    flags = {"kubeconfig": kubeconfig, "context": context, "address": address}
-    settings = load(config, os.environ, flags)
+    settings = _load(config)
     print(yaml.safe_dump(settings.masked(), sort_keys=False, allow_unicode=True), end="")
 
 
@@ -271,6 +242,12 @@ def schema() -> None:
     from watcher.config import json_schema
 
     print(json.dumps(json_schema(), indent=2))
+
+
+def _load(config: Path | None, **flags: str | None) -> "Config":
+    from watcher.config.load import load
+
+    return load(config, os.environ, flags)
 
 
 async def _list_live(settings: "Config", namespace: str | None) -> list[Any]:
@@ -297,34 +274,21 @@ def _read(file: str) -> str:
 
 
 def _flat(row: "LedgerRow") -> dict[str, Any]:
-    """One line of the history."""
-    d, e = row.delivery, row.event
-    late = None if row.settled_at is None else max(row.settled_at - row.recorded_at, timedelta(0))
+    """One line of the history; `late` in seconds."""
+    delivery, event, settled_at = row.delivery, row.event, row.settled_at
+    late = settled_at and max((settled_at - row.recorded_at).total_seconds(), 0)
     return {
-        "recorded_at": row.recorded_at,
-        "settled_at": row.settled_at,
-        "late": round(late.total_seconds(), 3) if late is not None else None,
-        "cluster": e.subject.cluster,
-        "subject": str(e.subject),
-        "event": e.type,
-        "incident_reason": e.reason,
-        "severity": e.severity,
-        "at": e.at,
-        "sink": d.sink,
-        "part": d.part,
-        "state": d.state,
-        "reason": d.reason or row.error,
-        "attempts": row.attempts,
-        "incident": d.incident,
-        "event_id": d.event,
-        "delivery": d.id,
-    }
+        "recorded_at": row.recorded_at, "settled_at": settled_at, "late": late and round(late, 3),
+        "cluster": event.subject.cluster, "subject": str(event.subject), "event": event.type,
+        "incident_reason": event.reason, "severity": event.severity, "at": event.at,
+        "sink": delivery.sink, "part": delivery.part, "state": delivery.state,
+        "reason": delivery.reason or row.error, "attempts": row.attempts,
+        "incident": delivery.incident, "event_id": delivery.event, "delivery": delivery.id,
+    }  # fmt: skip
 
 
 def _in_words(line: "Json") -> str:
     """One event of a replay: `+60.0 s  degraded  shop/checkout  below_minimum  warning`."""
-    from watcher.core.message import visible
-
     subject = line.get("cluster") or f"{line.get('namespace')}/{line.get('deployment')}"
     rest = (line.get("resolution") or line["reason"], line["severity"])
     words = (f"{line['at']:+.1f} s", line["event"], subject, *rest)
@@ -332,15 +296,22 @@ def _in_words(line: "Json") -> str:
 
 
 def _print_report(answer: "Report") -> None:
-    rank = ("degraded", "unknown", "progressing")
-    rows = sorted(
-        answer.deployments, key=lambda r: rank.index(r.health) if r.health in rank else len(rank)
-    )
-    columns = ("namespace", "name", "ready", "available", "health", "reason", "message")
-    ready = ((r, f"{r.ready}/{r.desired}") for r in rows)
+    first = {"degraded": 0, "unknown": 1, "progressing": 2}
+    rows = sorted(answer.deployments, key=lambda row: first.get(row.health, len(first)))
     _print_table(
-        columns,
-        ((r.namespace, r.name, n, r.available, r.health, r.reason, r.message) for r, n in ready),
+        ("namespace", "name", "ready", "available", "health", "reason", "message"),
+        (
+            (
+                r.namespace,
+                r.name,
+                f"{r.ready}/{r.desired}",
+                r.available,
+                r.health,
+                r.reason,
+                r.message,
+            )
+            for r in rows
+        ),
     )
     counted = ", ".join(f"{count} {health}" for health, count in answer.summary.items() if count)
     print(counted or "no Deployments")
@@ -348,8 +319,6 @@ def _print_report(answer: "Report") -> None:
 
 def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     """Whole lines, to be piped on; ten thousand of them at once."""
-    from watcher.core.message import visible
-
     table = [[column.upper().replace("_", " ") for column in columns]]
     table += [[visible(_cell(value), 500) for value in row] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
@@ -367,12 +336,3 @@ def _print_json(value: object) -> None:
     import msgspec
 
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
-
-
-def _fail(problems: Iterable[str]) -> NoReturn:
-    from watcher.config.secrets import redact
-    from watcher.core.message import visible
-
-    for problem in problems:
-        print(f"watcher: {visible(redact(problem))}", file=sys.stderr)
-    sys.exit(2)

@@ -257,7 +257,7 @@ async def test_run_serves_until_it_is_asked_to_stop(tmp_path: Path, cluster: Fak
     [
         (
             {"WATCHER_WEB__ADDRESS": "8080", "WATCHER_X": "1"},
-            ["WATCHER_X: ", "WATCHER_WEB__ADDRESS: "],
+            ["WATCHER_WEB__ADDRESS: ", "WATCHER_X: "],
         ),
         ({"SLACK_WEBHOOK_URL": "http://example.com/s3cr3t-path"}, ["sinks.0.url: http:// is for"]),
     ],
