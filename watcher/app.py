@@ -270,7 +270,7 @@ def _test_notification(sink: Sink, now: datetime) -> Notification:
     )
     part = Part.POST if sink.traits.chat else Part.EVENT
     message = compose(event, latest=event, part=part, now=now)
-    return Notification(delivery_id(event.id, name, part), part, message, event, attempted_at=now)
+    return Notification(delivery_id(event.id, name, part), part, message, event)
 
 
 def _since(began: datetime, clock: Clock) -> float:

@@ -124,7 +124,5 @@ def _text(value: object) -> Any:  # noqa: ANN401 - whatever JSON can say
             return round(value.total_seconds(), 3)
         case list() | tuple():
             return [_text(item) for item in value]
-        case dict():
-            return {str(key): _text(item) for key, item in value.items()}
         case _:
             return visible(redact(str(value)), _LONGEST)

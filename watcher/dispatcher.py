@@ -236,7 +236,6 @@ class Dispatcher:
             event=claim.event,
             thread=None if part is Part.POST else claim.thread,
             plain=plain,
-            attempted_at=wall,
         )
 
     def _lateness(self, claim: Claim) -> tuple[timedelta | None, str]:

@@ -301,8 +301,6 @@ class Notification(Struct, frozen=True):
     thread: Json | None = None
     plain: bool = False
     """Without any formatting: the richer form was refused."""
-    attempted_at: datetime | None = None
-    """Wall time of this attempt."""
 
 
 class Sink(Protocol):

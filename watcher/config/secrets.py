@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,8 +21,7 @@ _SHORTEST_HIDDEN: Final = 6
 """Characters: hiding a shorter text would only make nonsense of the log."""
 _TELLING_PATH: Final = 16
 """Characters: `/deployments` is in many a harmless line."""
-_REMEMBERED: Final = 256
-_hidden: dict[str, None] = {}
+_hidden: deque[str] = deque(maxlen=256)
 
 
 class SecretRef(BaseModel):
@@ -84,11 +84,8 @@ def hide(secret: str) -> None:
         parts += [url.query, url.password or ""]
         parts += [url.path] if len(url.path) >= _TELLING_PATH else []
     for part in parts:
-        if len(part) >= _SHORTEST_HIDDEN:
-            _hidden.pop(part, None)
-            _hidden[part] = None
-    while len(_hidden) > _REMEMBERED:
-        del _hidden[next(iter(_hidden))]
+        if len(part) >= _SHORTEST_HIDDEN and part not in _hidden:
+            _hidden.append(part)
 
 
 def redact(text: str) -> str:

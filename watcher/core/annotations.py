@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,7 +11,6 @@ from watcher.core.durations import parse_duration
 from watcher.core.policy import HealthPolicy
 
 PREFIX = "deployment-watcher.dev/"
-T = TypeVar("T")
 
 
 class Overrides(Struct, frozen=True):
@@ -41,21 +40,15 @@ def read(annotations: Mapping[str, str] | None) -> Overrides:
     """Read the annotations, given without their prefix."""
     if not annotations:
         return NO_OVERRIDES
-    problems: list[str] = []
-
-    def value(name: str, parse: Callable[[str], T]) -> T | None:
+    values: dict[str, Any] = {}
+    problems = []
+    for name, parse in _PARSERS.items():
         try:
-            return parse(annotations[name]) if name in annotations else None
+            if name in annotations:
+                values[name.replace("-", "_")] = parse(annotations[name])
         except ValueError as error:
             problems.append(f"{name}: {error}")
-            return None
-
-    return Overrides(
-        ignore=value("ignore", _parse_flag) or False,
-        degraded_for=value("degraded-for", parse_duration),
-        silence_until=value("silence-until", _parse_time),
-        problems=tuple(problems),
-    )
+    return Overrides(**values, problems=tuple(problems))
 
 
 def _parse_flag(text: str) -> bool:
@@ -71,3 +64,10 @@ def _parse_time(text: str) -> datetime:
         return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("not a time such as 2026-11-22T14:00:00Z") from None
+
+
+_PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
+    "ignore": _parse_flag,
+    "degraded-for": parse_duration,
+    "silence-until": _parse_time,
+}
