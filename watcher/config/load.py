@@ -161,7 +161,7 @@ def _add_flags(draft: _Draft, flags: Mapping[str, str | None]) -> None:
     given = {name: value for name, value in flags.items() if value is not None}
     if (address := given.pop("address", None)) is not None:
         draft.put("--address", ("web", "address"), address)
-    match draft.values.get("clusters") or [{}]:
+    match draft.values.get("clusters", [{}]):
         case [dict(cluster)]:
             draft.values["clusters"] = [cluster | given]
             draft.setters += [(f"--{name}", ("clusters", 0, name)) for name in given]
