@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 import typer
 
 from watcher.core.durations import parse_duration
@@ -333,6 +334,4 @@ def _cell(value: object) -> str:
 
 
 def _print_json(value: object) -> None:
-    import msgspec
-
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

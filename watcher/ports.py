@@ -28,19 +28,15 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """UTC that never steps: for deadlines."""
-        ...
 
     def wall(self) -> datetime:
         """UTC as the machine tells it: for messages and signatures."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Return after that many seconds."""
-        ...
 
     async def wait(self, event: asyncio.Event, until: datetime | None) -> bool:
         """Return True once the event is set, False once `until` has come."""
-        ...
 
 
 class Listed(Struct, frozen=True):
@@ -95,32 +91,25 @@ class Cluster(Protocol):
     @property
     def name(self) -> str:
         """As configured."""
-        ...
 
     @property
     def scopes(self) -> Sequence[str]:
         """One name a list-watch: the namespaces, or one empty string for all of them."""
-        ...
 
     async def run(self) -> None:
         """List and watch every scope until cancelled; raises nothing else."""
-        ...
 
     async def events(self) -> Sequence[WatchEvent]:
         """Wait for news and take all there is, the latest of each Deployment, in order."""
-        ...
 
     def last_byte_at(self, scope: str) -> datetime | None:
         """When the scope's stream last delivered anything, by the clock's `now`; None while closed."""
-        ...
 
     async def probe(self) -> Probe:
         """Ask whether the server lives and lets us read; never raises."""
-        ...
 
     async def close(self) -> None:
         """Give back every connection."""
-        ...
 
 
 class Saved(Struct, frozen=True):
@@ -199,23 +188,18 @@ class Store(Protocol):
 
     async def load(self, cluster: str) -> Sequence[Saved]:
         """All subjects of a cluster, its open digests and itself included."""
-        ...
 
     async def seen_at(self, cluster: str) -> datetime | None:
         """When a process last had the cluster in sight; None before the first time."""
-        ...
 
     async def mark_seen(self, cluster: str, at: datetime) -> None:
         """Keep that time."""
-        ...
 
     async def record(self, record: Record, at: datetime) -> None:
         """Commit one decision; an event or delivery whose id is there already is left as it is."""
-        ...
 
     async def reclaim(self, sink: str, now: datetime) -> int:
         """Make rows that a dead process left in flight due again, marked ambiguous; say how many."""
-        ...
 
     async def claim(
         self,
@@ -231,26 +215,21 @@ class Store(Protocol):
         `busy` names incidents that have a delivery in flight in this process; no edit is taken
         before `edits_from`.
         """
-        ...
 
     async def settle(self, settlement: Settlement) -> None:
         """Write an attempt's end; a delivery that is final already stays as it is."""
-        ...
 
     async def sink_state(self, sink: str) -> SinkState:
         """How the sink stood after the last settlement that said so."""
-        ...
 
     async def next_due(self, sink: str) -> datetime | None:
         """When the sink's next delivery is due; None with an empty queue.
 
         One in flight is due when its lease runs out, and what waits for it is not counted.
         """
-        ...
 
     async def queue(self, now: datetime) -> Sequence[tuple[str, DeliveryState, int, datetime]]:
         """Of each sink and open state: how many rows, and when the oldest was recorded."""
-        ...
 
     async def history(
         self,
@@ -262,19 +241,15 @@ class Store(Protocol):
         limit: int = 200,
     ) -> Sequence[LedgerRow]:
         """Deliveries, newest first."""
-        ...
 
     async def prune(self, before: datetime) -> int:
         """Forget some of the incidents that ended before, if nothing of them is left to send."""
-        ...
 
     async def ping(self) -> None:
         """Raise StoreError unless the store takes writes."""
-        ...
 
     async def close(self) -> None:
         """Finish what runs and let go."""
-        ...
 
 
 class Traits(Struct, frozen=True):
@@ -310,8 +285,6 @@ class Sink(Protocol):
 
     async def send(self, notification: Notification) -> Json | None:
         """Deliver, and return the receipt that edits and replies need; raises SinkError."""
-        ...
 
     async def close(self) -> None:
         """Give back every connection."""
-        ...

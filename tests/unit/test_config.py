@@ -281,6 +281,14 @@ def test_flags_for_one_cluster_are_refused_when_there_are_several(tmp_path: Path
     assert told == ["--context: which cluster it is for is unclear, several are set"]
 
 
+def test_a_flags_mistake_names_the_flag(tmp_path: Path) -> None:
+    flags = {"address": "8080", "context": "a\nb"}
+    assert [line.split(": ")[0] for line in problems(tmp_path, "", flags=flags)] == [
+        "--context",
+        "--address",
+    ]
+
+
 def test_what_kubernetes_sets_beside_a_service_called_watcher_is_no_setting() -> None:
     env = {"WATCHER_SERVICE_HOST": "10.0.0.1", "WATCHER_PORT_80_TCP_ADDR": "10.0.0.1"}
     assert load(None, env, {}) == Config()

@@ -30,12 +30,6 @@ _HEALTH: Final = HealthPolicy()
 _CLUSTER: Final = ClusterPolicy()
 
 
-def _read_duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    return parse_duration(value if isinstance(value, str) else "")  # a bare number has no unit
-
-
 def _positive(value: timedelta) -> timedelta:
     if not value:
         raise ValueError("must be longer than 0s")
@@ -57,7 +51,7 @@ def _kind(value: object) -> str:
 
 Duration = Annotated[
     timedelta,
-    BeforeValidator(_read_duration),
+    BeforeValidator(lambda value: parse_duration(str(value))),  # a bare number has no unit
     PlainSerializer(format_duration),
     WithJsonSchema({"type": "string", "pattern": PATTERN}),
 ]
