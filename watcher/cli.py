@@ -108,8 +108,7 @@ def demo(
 def check(
     namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
     file: Annotated[
-        str | None,
-        typer.Option("--file", "-f", help="JSON or YAML instead of a cluster; - is stdin."),
+        str | None, typer.Option("--file", "-f", help="JSON, YAML; - is stdin.")
     ] = None,
     output: Output = "table",
     config: ConfigFile = None,

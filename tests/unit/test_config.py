@@ -212,6 +212,8 @@ WRONG = [
         "file.yaml: clusters.1.name: another one is called 'default'", "two clusters without a name",
     ),
     ("route: {sinks: [pager]}", {}, "file.yaml: route.sinks.0: no sink is called 'pager'", "an unknown sink"),
+    ("clusters: [{name: '-'}]", {}, "file.yaml: clusters.0.name: is too long, or has a character that such a name cannot have", "a name that is none"),
+    ("clusters: []", {}, "file.yaml: clusters: must not be empty", "no cluster"),
     ("route: {sinks: []}", {}, "file.yaml: route.sinks: must not be empty", "nobody is told"),
     ("store: {url: 'mysql://h/d'}", {}, "file.yaml: store.url: must be sqlite:///PATH or postgresql://…", "another database"),
     ("store: {url: 'sqlite://'}", {}, "file.yaml: store.url: must be sqlite:///PATH or postgresql://…", "a store in memory"),

@@ -36,6 +36,12 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
+def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not items:  # a `min_length` also counts an item that is wrong as one that is not there
+        raise ValueError("must not be empty")
+    return items
+
+
 def _address(value: str) -> str:
     rules.parse_address(value)
     return value
@@ -170,7 +176,7 @@ _CONSOLE: Final = (ConsoleSettings(type="console", name="console"),)
 class RouteSettings(_Settings):
     """Who is told; without a list, every sink."""
 
-    sinks: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    sinks: Annotated[tuple[Name, ...], AfterValidator(_some)] | None = None
 
 
 class WebSettings(_Settings):
@@ -182,7 +188,7 @@ class WebSettings(_Settings):
 class Config(_Settings):
     """Everything that is configured."""
 
-    clusters: Annotated[tuple[ClusterSettings, ...], Field(min_length=1)] = (ClusterSettings(),)
+    clusters: Annotated[tuple[ClusterSettings, ...], AfterValidator(_some)] = (ClusterSettings(),)
     heartbeat: HeartbeatSettings = HeartbeatSettings()
     health: HealthSettings = HealthSettings()
     store: StoreSettings = StoreSettings()

@@ -34,7 +34,6 @@ _WORDS: Final = {
     "tuple_type": "must be a list (in a variable: as JSON)",
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
-    "too_short": "must not be empty",
     "string_pattern_mismatch": "is too long, or has a character that such a name cannot have",
     "union_tag_not_found": _TYPES,
     "union_tag_invalid": _TYPES,
@@ -174,10 +173,8 @@ def _add_flags(draft: _Draft, flags: Mapping[str, str | None]) -> None:
 def _across(values: Values) -> Iterator[tuple[Place, str]]:
     """What no single value shows: names given twice, and names that nobody has."""
     sinks = _names(values.get("sinks"))
-    for section, names in (
-        ("clusters", _names(values.get("clusters"), "default")),
-        ("sinks", sinks),
-    ):
+    clusters = _names(values.get("clusters"), unnamed="default")
+    for section, names in (("clusters", clusters), ("sinks", sinks)):
         for number, name in enumerate(names):
             if name is not None and name in names[:number]:
                 yield (section, number, "name"), f"another one is called {name!r}"
