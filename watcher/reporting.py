@@ -165,15 +165,9 @@ class Reporting:
 
 def _told(name: str, event: Event) -> dict[str, Any]:
     subject = event.subject
-    of_subject = {
-        "event_id": event.id,
-        "cluster": subject.cluster,
-        "namespace": subject.namespace or None,
-        "deployment": subject.name or None,
-        "uid": subject.uid or None,
-        "sink": subject.name,
-    }
-    return {
-        field: of_subject[field] if field in of_subject else getattr(event, field)
-        for field in audit.FIELDS[name]
-    }
+    named = {
+        "event_id": event.id, "cluster": subject.cluster, "namespace": subject.namespace or None,
+        "deployment": subject.name or None, "uid": subject.uid or None, "sink": subject.name,
+    }  # fmt: skip
+    fields = audit.FIELDS[name]
+    return {field: named[field] if field in named else getattr(event, field) for field in fields}
