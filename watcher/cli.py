@@ -85,10 +85,13 @@ def run(
         clusters=[cluster.name for cluster in settings.clusters],
         sinks=[sink.name for sink in settings.sinks],
     )  # fmt: skip
+    log = structlog.stdlib.get_logger("watcher")
+    if "sinks" not in settings.model_fields_set:
+        log.warning("sinks.none_configured", so="what is to be told is printed on standard output")
     try:
         asyncio.run(run_app(settings))
     except ExceptionGroup as died:  # a loop that should never end; a restart is the cure
-        structlog.stdlib.get_logger("watcher").critical("process.died", exc_info=died)
+        log.critical("process.died", exc_info=died)
         raise typer.Exit(1) from None
 
 

@@ -250,6 +250,7 @@ async def test_run_serves_until_it_is_asked_to_stop(tmp_path: Path, cluster: Fak
     assert await process.wait() == 0
     assert [log[0]["event"], log[-1]["event"]] == ["config.loaded", "process.stopped"]
     assert log[0]["sinks"] == ["console"]
+    assert log[1]["event"] == "sinks.none_configured"
 
 
 @pytest.mark.parametrize(
