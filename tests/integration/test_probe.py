@@ -5,12 +5,13 @@ import asyncio
 import msgspec
 import pytest
 
-from tests.integration.conftest import FAST, access_to, asked, opened
+from tests.integration.conftest import FAST, access_to, asked, opened, watching
 from watcher.cluster.api import KubeCluster
 from watcher.cluster.auth import Access, Auth, Endpoint, Fixed
 from watcher.errors import Forbidden, Protocol, Throttled, Unauthorized, Unreachable
 from watcher.ports import Broken, Listed
 from watcher.testing.apiserver import Fault
+from watcher.testing.clock import ManualClock
 
 
 @pytest.fixture
@@ -144,3 +145,16 @@ async def test_a_refusal_names_verb_resource_and_scope(server, watch):
         assert "cannot watch deployments.apps in namespace shop: 403" in str(broken.error)
     server.forbidden.clear()
     await opened(watched)
+
+
+async def test_a_probe_that_succeeds_ends_the_backoff_of_the_watch(server, clock):
+    """A server that answers again is listed at once; one that stays down is asked no more often."""
+    server.faults += [Fault("list", 500), Fault("list", 500)]  # the watch's, then the first probe's
+    standing = ManualClock(clock.now())
+    async with watching(server, standing) as watched:
+        await watched.until(Broken)
+        assert isinstance((await watched.cluster.probe()).error, Unreachable)
+        await standing.settle()
+        assert len(asked(server, "list")) == 2
+        assert (await watched.cluster.probe()).error is None
+        await watched.until(Listed)

@@ -80,7 +80,10 @@ class KubeCluster:
         return self.watches[scope].last_byte_at
 
     async def probe(self) -> Probe:
-        """Ask for one Deployment on a connection of its own: proof of life and of our rights."""
+        """Ask for one Deployment on a connection of its own: proof of life and of our rights.
+
+        A watch that backs off from a server that was down need not wait any longer then.
+        """
         ask, params = Ask("list", self.scopes[0]), {"limit": "1"}
         try:
             await self._auth.current()  # a slow exec plugin is no slow API server
@@ -94,6 +97,8 @@ class KubeCluster:
             return Probe(Unreachable(why), self._version)
         except ClusterError as error:
             return Probe(error, self._version)
+        for watch in self.watches.values():
+            watch.nudge()
         return Probe(None, self._version, latency)
 
     async def close(self) -> None:
