@@ -86,7 +86,7 @@ def run(
         sinks=[sink.name for sink in settings.sinks],
     )  # fmt: skip
     log = structlog.stdlib.get_logger("watcher")
-    if "sinks" not in settings.model_fields_set:
+    if settings.sinks == type(settings).model_fields["sinks"].default:
         log.warning("sinks.none_configured", so="what is to be told is printed on standard output")
     try:
         asyncio.run(run_app(settings))
