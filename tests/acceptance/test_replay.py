@@ -151,6 +151,10 @@ CLOSINGS: dict[str, Timeline] = {
         [DEGRADED, closed(100, "recreated"), "160 B degraded below_minimum warning since 100"]),
     "another uid, and a restart": ([*FIRING, see(100, web(uid="2")), restart(200)],
         [DEGRADED, closed(100, "recreated")]),
+    "another uid, and an outage": (
+        [*FIRING, see(100, web(uid="2")), down(200), up(300)],
+        [DEGRADED, closed(100, "recreated"), "240 B cluster unreachable since 210",
+         "315 B cluster restored since 210"]),
     "another uid after its deletion": ([*FIRING, gone(100, LOW), see(101, web(uid="2"), "ADDED")],
         [DEGRADED, closed(100, "deleted")]),
     "scaled to zero, once the pods are gone": (
