@@ -61,6 +61,7 @@ class Stage:
                 if now is None:
                     return
                 self._clock.set(now)
+                probe_at += max(0, -((probe_at - now) // interval)) * interval
                 await self._pass_time(now)
                 while steps and steps[0].at <= now:
                     ended = ended or steps[0].type == "END"
@@ -77,9 +78,8 @@ class Stage:
     def _next(self, probe_at: datetime, step_at: datetime | None) -> datetime | None:
         """The next instant at which anything happens; None once nothing is due any more."""
         due = self._follower.next_due() if self._follower is not None else self._back_at
-        if step_at is None and due is None and self._at_rest():
-            return None
-        return min(at for at in (probe_at, step_at, due) if at is not None)
+        waits = (step_at, due, None if self._at_rest() else probe_at)
+        return min(filter(None, waits), default=None)
 
     def _at_rest(self) -> bool:
         """Whether further probes would only repeat what is known."""
