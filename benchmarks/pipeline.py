@@ -15,9 +15,9 @@ import msgspec
 
 from watcher import audit
 from watcher.clock import SystemClock
-from watcher.cluster import wire
 from watcher.cluster.api import KubeCluster
 from watcher.cluster.auth import find_auth
+from watcher.cluster.decode import Line
 from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.follower import Follower
@@ -52,7 +52,7 @@ def _feed(*arguments: str) -> tuple[subprocess.Popen[str], int]:
 
 def _bare() -> float:
     feed, port = _feed("raw")
-    decode, count, rest = msgspec.json.Decoder(wire.Line).decode, 0, b""
+    decode, count, rest = msgspec.json.Decoder(Line).decode, 0, b""
     with feed, socket.create_connection(("127.0.0.1", port)) as source:
         began = time.perf_counter()
         while chunk := source.recv(1 << 18):

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from watcher.cluster.api import KubeCluster
-from watcher.cluster.auth import Access, Auth, Endpoint, Fixed
+from watcher.cluster.auth import Access, Auth, Endpoint, fixed
 from watcher.cluster.transport import Timings
 from watcher.core.model import DeploymentSnapshot
 from watcher.ports import Applied, Clock, Deleted, Listed, Opened, WatchEvent
@@ -143,7 +143,7 @@ async def watching(
 
 
 def access_to(server: FakeApiServer, header: str = "") -> Auth:
-    return Auth(lambda: Access(Endpoint(server.url), Fixed(header)))
+    return Auth(lambda: Access(Endpoint(server.url), fixed(header)))
 
 
 async def opened(watched: Watched) -> Watched:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.conftest import FAST, access_to, asked, opened, watching
 from watcher.cluster.api import KubeCluster
-from watcher.cluster.auth import Access, Auth, Endpoint, Fixed
+from watcher.cluster.auth import Access, Auth, Endpoint, fixed
 from watcher.errors import Forbidden, Protocol, Throttled, Unauthorized, Unreachable
 from watcher.ports import Broken, Listed
 from watcher.testing.apiserver import Fault
@@ -100,7 +100,7 @@ class Rotated:
         self._url = url
 
     def __call__(self) -> Access:
-        return Access(Endpoint(self._url), Fixed(f"Bearer {next(self._tokens)}"))
+        return Access(Endpoint(self._url), fixed(f"Bearer {next(self._tokens)}"))
 
 
 async def test_a_rotated_token_is_taken_up_at_once(server, watch):

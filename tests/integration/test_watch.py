@@ -478,5 +478,5 @@ async def test_a_nudge_ends_a_backoff(server, clock):
     server.faults += [Fault("list", 500)]
     async with watching(server, ManualClock(clock.now())) as watched:
         await watched.until(Broken)
-        watched.cluster.watches[""].nudge()
+        watched.cluster.watches[""].nudged.set()
         await watched.until(Listed)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watcher.cluster.lines import LineBuffer
+from watcher.cluster.watch import LineBuffer
 from watcher.errors import Expired
 
 NASTY = st.text("a\r\u0085\u2028\u2603\U0001f600", max_size=6).map(str.encode)

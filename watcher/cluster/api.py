@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,8 +13,10 @@ from msgspec import Struct
 
 from watcher.cluster.auth import Auth
 from watcher.cluster.inbox import Inbox
+from watcher.cluster.snapshot import UNDECODABLE
 from watcher.cluster.transport import Ask, Timings, Transport
 from watcher.cluster.watch import ScopeWatch
+from watcher.core.model import EPOCH
 from watcher.errors import ClusterError, Protocol, Unreachable
 from watcher.ports import Broken, Clock, Probe, WatchEvent
 
@@ -42,28 +45,15 @@ class KubeCluster:
         """`scopes` are namespaces, or one empty string for all of them."""
         self.name = name
         self.scopes: Sequence[str] = tuple(dict.fromkeys(scopes)) or ("",)
-        self._clock = clock
-        self._auth = auth
-        self._timings = timings or Timings()
+        self._clock, self._auth, self._timings = clock, auth, timings or Timings()
         self._inbox = Inbox()
         self._transport = Transport(auth, clock, self._timings)
         self._heartbeat = Transport(auth, clock, self._timings)
-        self._version = ""
-        self._version_until: datetime | None = None
-        self.watches = {
-            scope: ScopeWatch(
-                scope,
-                name,
-                label_selector,
-                self._transport,
-                self._inbox,
-                clock,
-                self._timings,
-                uniform,
-            )
-            for scope in self.scopes
-        }
-        """By scope: their counters, and `nudge`."""
+        self._version, self._version_until = "", EPOCH
+        selector = {"labelSelector": label_selector} if label_selector else {}
+        common = (self._transport, self._inbox, clock, self._timings, uniform)
+        self.watches = {scope: ScopeWatch(scope, name, selector, *common) for scope in self.scopes}
+        """By scope: their counters, and `nudged`."""
 
     async def run(self) -> None:
         """List and watch every scope until cancelled; raises nothing else."""
@@ -84,40 +74,32 @@ class KubeCluster:
 
         A watch that backs off from a server that was down need not wait any longer then.
         """
-        ask, params = Ask("list", self.scopes[0]), {"limit": "1"}
+        ask = Ask("list", self.scopes[0])
         try:
             await self._auth.current()  # a slow exec plugin is no slow API server
             began = self._clock.now()
             async with asyncio.timeout(self._timings.probe):
-                await self._heartbeat.page(ask, params, self.name)
-            latency = (self._clock.now() - began).total_seconds()
-            await self._ask_version(ask)
+                await self._heartbeat.page(ask, {"limit": "1"}, self.name)
         except TimeoutError:
             why = ask.failed(f"no answer in {self._timings.probe:g} s")
             return Probe(Unreachable(why), self._version)
         except ClusterError as error:
             return Probe(error, self._version)
+        latency = (self._clock.now() - began).total_seconds()
         for watch in self.watches.values():
-            watch.nudge()
+            watch.nudged.set()
+        if self._clock.now() >= self._version_until:
+            self._version_until = self._clock.now() + timedelta(seconds=self._timings.version)
+            with suppress(ClusterError, TimeoutError, *UNDECODABLE):  # it may be denied to us
+                async with asyncio.timeout(self._timings.probe):
+                    body = await self._heartbeat.read(ask, {}, "/version")
+                self._version = msgspec.json.decode(body, type=_Version).git_version
         return Probe(None, self._version, latency)
 
     async def close(self) -> None:
         """Give back every connection."""
         await self._transport.close()
         await self._heartbeat.close()
-
-    async def _ask_version(self, ask: Ask) -> None:
-        """Learn the server's version now and then; it may be denied to us."""
-        now = self._clock.now()
-        if self._version_until is not None and now < self._version_until:
-            return
-        self._version_until = now + timedelta(seconds=self._timings.version)
-        try:
-            async with asyncio.timeout(self._timings.probe):
-                body = await self._heartbeat.read(ask, {}, path="/version")
-            self._version = msgspec.json.decode(body, type=_Version).git_version
-        except (ClusterError, TimeoutError, msgspec.DecodeError, UnicodeDecodeError):
-            return
 
     async def _keep(self, watch: ScopeWatch) -> None:
         """Start the watch again, and say so, if it ends: it never should (W21)."""

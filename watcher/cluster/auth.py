@@ -1,25 +1,20 @@
 """Where an API server is and who we are to it, kept fresh: one value to ask before each request."""
 
 import asyncio
-import ipaddress
 import os
 import ssl
-import urllib.request
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
-from urllib.parse import urlsplit
+from typing import Final
 
 import structlog
 from msgspec import Struct
 
-from watcher.config.secrets import hide, mask
+from watcher.config.secrets import SecretRef, hide, mask
 from watcher.errors import ConfigError
 from watcher.ports import Clock
 
 _LOG: Final = structlog.stdlib.get_logger(__name__)
-_TOKEN_FOR: Final = timedelta(seconds=60)
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -35,60 +30,12 @@ class Endpoint(Struct, frozen=True):
     """What its certificate is for, where that is not the host of the URL."""
 
 
-class Credentials(Protocol):
-    """Something that knows an Authorization header."""
-
-    async def header(self) -> str:
-        """Give the present one, empty for none; raises Unauthorized when it cannot be had."""
-        ...
-
-
 class Access(Struct, frozen=True):
     """What one reading of a kubeconfig or service account gives."""
 
     endpoint: Endpoint
-    credentials: Credentials
-
-
-class Fixed(Struct, frozen=True):
-    """A header that was written out, or none."""
-
-    value: str = ""
-
-    async def header(self) -> str:
-        """Give it."""
-        return self.value
-
-
-class TokenFile:
-    """A token that somebody rotates on disk."""
-
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self._path = path
-        self._clock = clock
-        self._token = self._read()
-        self._read_at = clock.now()
-
-    async def header(self) -> str:
-        """Give the token, re-read once a minute; while it cannot be read the old one serves."""
-        if self._clock.now() - self._read_at >= _TOKEN_FOR:
-            self._read_at = self._clock.now()
-            try:
-                self._token = self._read()
-            except ConfigError as error:
-                _LOG.warning("cluster.token_kept", error=str(error))
-        return bearer(self._token)
-
-    def _read(self) -> str:
-        try:
-            token = self._path.read_text(encoding="ascii").strip()
-        except OSError as error:
-            raise ConfigError([f"token file {self._path}: {error.strerror}"]) from None
-        except UnicodeDecodeError:
-            raise ConfigError([f"token file {self._path}: this is no token"]) from None
-        if not is_token(token):
-            raise ConfigError([f"token file {self._path}: this is no token"])
-        return token
+    header: Callable[[], Awaitable[str]]
+    """Gives the present Authorization, empty for none; raises Unauthorized without a usable one."""
 
 
 class Auth:
@@ -106,7 +53,7 @@ class Auth:
     async def current(self) -> tuple[Endpoint, Mapping[str, str]]:
         """Give both as they are now; raises Unauthorized without usable credentials."""
         access = self._access
-        header = await access.credentials.header()
+        header = await access.header()
         return access.endpoint, {"Authorization": header} if header else {}
 
     async def renew(self, refused: Mapping[str, str]) -> None:
@@ -138,72 +85,45 @@ def find_auth(
 
     in_pod = "KUBERNETES_SERVICE_HOST" in environ and (service_account / "token").exists()
     if kubeconfig is None and context is None and in_pod:
-        return Auth(lambda: official.in_cluster(service_account, environ, clock, strict_x509))
+        return Auth(lambda: official.in_cluster(service_account, environ, strict_x509))
     usual = environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    paths = [kubeconfig] if kubeconfig else [Path(p) for p in usual.split(os.pathsep) if p]
+    paths = str(kubeconfig) if kubeconfig else usual
     return Auth(lambda: official.from_files(paths, context, environ, clock, strict_x509))
 
 
-def is_token(text: str) -> bool:
-    """Whether this can be sent in a header."""
-    return bool(text) and text.isascii() and text.isprintable()
+class TokenFile:
+    """A token that somebody rotates on disk: read for each request (W26 asks for once a minute)."""
 
+    def __init__(self, path: Path) -> None:
+        """Raises ConfigError."""
+        self._file = SecretRef(file=path)
+        self._header = self._read()
 
-def bearer(token: str) -> str:
-    """Make a token a header, and let no log line show it."""
-    hide(token)
-    return f"Bearer {token}"
-
-
-def tls_context(
-    authority: str | None,
-    certificate: str | None = None,
-    key: str | None = None,
-    *,
-    verify: bool = True,
-    strict: bool = True,
-) -> ssl.SSLContext:
-    """Trust that CA file, or the system's; show that certificate."""
-    context = ssl.create_default_context(cafile=authority)
-    if not strict:
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if certificate is not None:
-        context.load_cert_chain(certificate, key)
-    return context
-
-
-def environment_proxy(url: str, environ: Mapping[str, str]) -> str | None:
-    """Give the proxy of the environment unless NO_PROXY has the host, its domain or its range.
-
-    The ranges are why this is not left to a library (W32).
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    settings = {key.lower(): value for key, value in environ.items()}
-    proxy = settings.get(f"{parts.scheme}_proxy")
-    if not proxy or host == "localhost":
-        return None
-    entries = [entry.strip() for entry in settings.get("no_proxy", "").split(",")]
-    names = {"no": ",".join(entry for entry in entries if "/" not in entry)}
-    if urllib.request.proxy_bypass_environment(host, names):  # type: ignore[attr-defined]
-        return None
-    return None if _in_ranges(host, [entry for entry in entries if "/" in entry]) else proxy
-
-
-def _in_ranges(host: str, ranges: list[str]) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    if address.is_loopback:
-        return True
-    for entry in ranges:
+    async def header(self) -> str:
+        """Give the present header; while the file cannot be read the old one serves."""
         try:
-            if address in ipaddress.ip_network(entry, strict=False):
-                return True
-        except ValueError:
-            continue
-    return False
+            self._header = self._read()
+        except ConfigError as error:
+            _LOG.warning("cluster.token_kept", error=str(error))
+        return self._header
+
+    def _read(self) -> str:
+        return sendable(f"Bearer {self._file.read()}")
+
+
+def fixed(header: str) -> Callable[[], Awaitable[str]]:
+    """Give always the same."""
+
+    async def give() -> str:
+        return header
+
+    return give
+
+
+def sendable(header: str) -> str:
+    """Let no log line show the token in this; raises ConfigError if no header can have it."""
+    token = header.partition(" ")[2]
+    if not (token and header.isascii() and header.isprintable()):
+        raise ConfigError(["no usable token: empty, or with characters that no header can have"])
+    hide(token)
+    return header

@@ -7,19 +7,18 @@ import ssl
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
-from watcher.cluster.auth import bearer, is_token
-from watcher.core.model import Json
-from watcher.errors import Unauthorized
+from watcher.cluster.auth import sendable
+from watcher.core.model import EPOCH, Json
+from watcher.errors import ConfigError, Unauthorized
 from watcher.ports import Clock
 
-_DEADLINE: Final = 30.0
 _LEEWAY: Final = timedelta(seconds=30)
 _TEXT: Final = 200
 
@@ -48,15 +47,15 @@ class ExecPlugin:
         clock: Clock,
         tls: ssl.SSLContext | None,
         cluster: Json | None,
-        deadline: float = _DEADLINE,
+        deadline: float = 30.0,
     ) -> None:
         """`folder` is the kubeconfig's; client certificates go into `tls`. Raises KeyError."""
         command = str(spec["command"])
         self._name = Path(command).name
         self._version = str(spec["apiVersion"])
         self._argv = [str(folder / command) if os.sep in command else command]
-        self._argv += [str(argument) for argument in spec.get("args") or ()]
-        info = {"interactive": False, **({"cluster": _about(cluster)} if cluster else {})}
+        self._argv += map(str, spec.get("args") or ())
+        info = {"interactive": False, **({"cluster": cluster} if cluster else {})}
         asked = {"apiVersion": self._version, "kind": "ExecCredential", "spec": info}
         self._environ = {
             **environ,
@@ -66,25 +65,19 @@ class ExecPlugin:
         self._clock = clock
         self._tls = tls
         self._deadline = deadline
-        self._given: _Status | None = None
+        self._header, self._expires_at = "", EPOCH
         self._running = asyncio.Lock()
 
     async def header(self) -> str:
         """Give the present header; an old one serves while a new one cannot be had."""
         async with self._running:
-            if self._left() <= _LEEWAY:
+            if self._clock.wall() + _LEEWAY >= self._expires_at:
                 try:
-                    self._given = self._accept(await self._run())
-                except Unauthorized:
-                    if self._left() <= timedelta():
-                        raise
-        return bearer(self._given.token) if self._given and self._given.token else ""
-
-    def _left(self) -> timedelta:
-        if self._given is None:
-            return timedelta()
-        expires = self._given.expiration_timestamp
-        return timedelta.max if expires is None else expires - self._clock.wall()
+                    self._accept(await self._run())
+                except (Unauthorized, ConfigError) as error:
+                    if self._clock.wall() >= self._expires_at:
+                        raise Unauthorized(f"exec plugin {self._name}: {error}") from None
+        return self._header
 
     async def _run(self) -> bytes:
         """Give what the plugin prints; raises Unauthorized with the first line of its complaint."""
@@ -98,60 +91,38 @@ class ExecPlugin:
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
-            raise self._failed(getattr(error, "strerror", None) or "cannot be started") from None
+            raise Unauthorized(getattr(error, "strerror", None) or "cannot be started") from None
         try:
             async with asyncio.timeout(self._deadline):
                 printed, complaint = await process.communicate()
         except TimeoutError:
-            raise self._failed(f"no answer in {self._deadline:g} s") from None
+            raise Unauthorized(f"no answer in {self._deadline:g} s") from None
         finally:
             with suppress(ProcessLookupError):  # what it started goes with it
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
         if process.returncode:
             said = complaint.decode(errors="replace").strip().partition("\n")[0][:_TEXT]
-            raise self._failed(f"exit code {process.returncode}: {said or 'it said nothing'}")
+            raise Unauthorized(f"exit code {process.returncode}: {said or 'it said nothing'}")
         return printed
 
-    def _accept(self, printed: bytes) -> _Status:
+    def _accept(self, printed: bytes) -> None:
+        """Take what it printed; a client certificate is for all connections from now on."""
         try:
             credential = msgspec.json.decode(printed, type=_Credential)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise self._failed("what it printed is no ExecCredential") from None
+            raise Unauthorized("what it printed is no ExecCredential") from None
         given = credential.status
         if credential.api_version != self._version or credential.kind != "ExecCredential":
-            raise self._failed(f"what it printed is no ExecCredential of {self._version}")
-        if given.client_certificate_data and given.client_key_data:
-            self._show(given)
-        elif not is_token(given.token):
-            raise self._failed("it gave neither a usable token nor a certificate with its key")
-        return given
-
-    def _show(self, given: _Status) -> None:
-        """Use a client certificate for all connections from now on."""
-        with tempfile.TemporaryDirectory() as folder:
-            pair = (Path(folder) / "certificate", Path(folder) / "key")
-            for file, text in zip(
-                pair, (given.client_certificate_data, given.client_key_data), strict=True
-            ):
-                file.write_text(text)
-            try:
-                if self._tls is not None:
-                    self._tls.load_cert_chain(*pair)
-            except ssl.SSLError:
-                raise self._failed("its certificate and key do not fit") from None
-
-    def _failed(self, why: str) -> Unauthorized:
-        return Unauthorized(f"exec plugin {self._name}: {why}")
-
-
-def _about(cluster: Json) -> Json:
-    """What a plugin may be told of the cluster (provideClusterInfo)."""
-    keys = (
-        "server",
-        "tls-server-name",
-        "insecure-skip-tls-verify",
-        "certificate-authority-data",
-        "proxy-url",
-    )
-    return {key: cluster[key] for key in keys if key in cluster}
+            raise Unauthorized(f"what it printed is no ExecCredential of {self._version}")
+        certified = given.client_certificate_data and given.client_key_data
+        if certified and self._tls is not None:
+            with tempfile.NamedTemporaryFile("w") as pair:
+                pair.write(f"{given.client_certificate_data}\n{given.client_key_data}")
+                pair.flush()
+                try:
+                    self._tls.load_cert_chain(pair.name)
+                except ssl.SSLError:
+                    raise Unauthorized("its certificate and key do not fit") from None
+        self._header = "" if certified and not given.token else sendable(f"Bearer {given.token}")
+        self._expires_at = given.expiration_timestamp or datetime.max.replace(tzinfo=UTC)

@@ -20,12 +20,16 @@ class Inbox:
         self._taken = asyncio.Event()
 
     def put(self, events: Iterable[WatchEvent]) -> None:
-        """Add events, the newest last."""
-        waiting = self._waiting
+        """Add events, the newest last; a replayed one pushes out none that is newer (W22)."""
         for event in events:
             key = event.snapshot.uid if isinstance(event, Applied) else self._key(event)
-            old = waiting.pop(key, None)
-            waiting[key] = event if old is None else _later(old, event)
+            old = self._waiting.pop(key, None)
+            replayed = (
+                isinstance(old, Applied)
+                and isinstance(event, Applied)
+                and is_older(event.snapshot.resource_version, old.snapshot.resource_version)
+            )
+            self._waiting[key] = old if old is not None and replayed else event
         self._news.set()
 
     async def take(self) -> Sequence[WatchEvent]:
@@ -43,31 +47,19 @@ class Inbox:
             await self._taken.wait()
 
     def _key(self, event: WatchEvent) -> object:
-        """Under what an event is kept; a list takes out what it supersedes."""
+        """Under what an event is kept; deletions and lists take out what they supersede."""
         if isinstance(event, Deleted):
             self._waiting.pop(event.snapshot.uid, None)
             return (Deleted, event.snapshot.uid)
         if isinstance(event, Listed):
-            superseded = (Applied, Deleted, Listed)
             for key, old in list(self._waiting.items()):
-                if old.scope == event.scope and isinstance(old, superseded):
+                if old.scope == event.scope and isinstance(old, (Applied, Deleted, Listed)):
                     del self._waiting[key]
             return (Listed, event.scope)
         return ("stream", event.scope)
 
 
 def is_older(version: str, than: str) -> bool:
-    """Whether a resource version is known to be older: not all can be compared (KEP-5504)."""
-    return _is_number(version) and _is_number(than) and int(version) < int(than)
-
-
-def _is_number(version: str) -> bool:
-    return version.isdecimal() and len(version) < 20
-
-
-def _later(old: WatchEvent, new: WatchEvent) -> WatchEvent:
-    """Let no replayed event push out a newer one that nobody has seen yet (W22)."""
-    if isinstance(old, Applied) and isinstance(new, Applied):
-        replayed = is_older(new.snapshot.resource_version, old.snapshot.resource_version)
-        return old if replayed else new
-    return new
+    """Whether a resource version is known to be older: only numbers compare (KEP-5504)."""
+    numbers = version.isdecimal() and than.isdecimal()
+    return numbers and (len(version), version) < (len(than), than)
