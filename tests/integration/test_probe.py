@@ -87,7 +87,9 @@ async def test_a_probe_says_what_is_wrong(server, clock, faults, kind, says):
 async def test_a_server_that_is_gone_is_unreachable(server, cluster):
     """Refused connections are an answer too, and the next probe after the return is fine."""
     await server.stop()
-    assert isinstance((await cluster.probe()).error, Unreachable)
+    error = (await cluster.probe()).error
+    assert isinstance(error, Unreachable)
+    assert str(error) == "cannot list deployments.apps at cluster scope: connection refused"
     await server.start()
     assert (await cluster.probe()).error is None
 

@@ -207,6 +207,9 @@ def test_reads_what_is_missing_null_or_odd(path, value, field, want):
         pytest.param(
             "spec/strategy/rollingUpdate", "x", "spec.strategy.rollingUpdate", id="rolling a string"
         ),
+        pytest.param(
+            "spec/strategy/rollingUpdate/maxSurge", [], "rollingUpdate.maxSurge", id="surge a list"
+        ),
         pytest.param("spec/minReadySeconds", -1, "spec.minReadySeconds", id="min ready negative"),
         pytest.param("status", [], "status", id="status a list"),
         pytest.param("status/replicas", -1, "status.replicas", id="count negative"),
@@ -276,7 +279,7 @@ def test_what_is_no_object_is_malformed(value):
         pytest.param(4, {"rollingUpdate": {"maxUnavailable": 2.0}}, 1, id="a float"),
         pytest.param(4, {"rollingUpdate": {"maxUnavailable": "\uff19%"}}, 1, id="other digits"),
         pytest.param(4, {"rollingUpdate": {"maxUnavailable": "9" * 5000 + "%"}}, 1, id="endless"),
-        pytest.param(4, {"rollingUpdate": {"maxUnavailable": []}}, 1, id="a list"),
+        pytest.param(4, {"rollingUpdate": {"maxUnavailable": True}}, 1, id="a bool"),
     ],
 )
 def test_resolves_max_unavailable(desired, strategy, want):

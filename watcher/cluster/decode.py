@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from watcher.cluster.snapshot import UNDECODABLE, Object, from_plain, snapshot
+from watcher.cluster.snapshot import UNDECODABLE, Object, from_plain, identity_fault, snapshot
 from watcher.core.model import DeploymentSnapshot
 from watcher.errors import Protocol
 from watcher.ports import Applied, Deleted
@@ -123,7 +123,8 @@ def snapshot_from(obj: object, cluster: str) -> DeploymentSnapshot:
 
 def _item(item: Raw, cluster: str) -> DeploymentSnapshot:
     try:
-        return snapshot(_OBJECTS.decode(item), cluster)
+        seen = _OBJECTS.decode(item)
+        return snapshot(seen, cluster, identity_fault(seen))
     except UNDECODABLE:
         plain = None
         with suppress(*UNDECODABLE):

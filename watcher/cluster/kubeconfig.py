@@ -23,9 +23,9 @@ from watcher.cluster.exec_plugin import ExecPlugin
 from watcher.errors import ConfigError
 from watcher.ports import Clock
 
-_official: Any = kube_config
-"""It has no type annotations."""
-_in_pod: Any = incluster_config
+_Untyped = Any
+_official: _Untyped = kube_config
+_in_pod: _Untyped = incluster_config
 
 
 def in_cluster(folder: Path, environ: Mapping[str, str], strict_x509: bool) -> Access:
@@ -77,10 +77,7 @@ def _endpoint(found: Mapping[str, Any], environ: Mapping[str, str], strict: bool
 
 
 def _credentials(
-    loader: Any,  # noqa: ANN401
-    endpoint: Endpoint,
-    environ: Mapping[str, str],
-    clock: Clock,
+    loader: _Untyped, endpoint: Endpoint, environ: Mapping[str, str], clock: Clock
 ) -> Callable[[], Awaitable[str]]:
     user: dict[str, Any] = loader._user.value
     folder = Path(loader._get_base_path(loader._user.path))

@@ -21,16 +21,20 @@ _NAMELESS: Final = "?"
 _REVISION: Final = "deployment.kubernetes.io/revision"
 _DEADLINES: Final = {None: 600, 2**31 - 1: None}
 """What progressDeadlineSeconds means where it does not mean what it says."""
-_TELLING: Final = {"Available": "False", "Progressing": "False", "ReplicaFailure": "True"}
+_FAULTS: Final[dict[str | None, str]] = {
+    "Available": "False",
+    "Progressing": "False",
+    "ReplicaFailure": "True",
+}
 """The conditions that count, and which status of each tells of a fault."""
 _MOST_ANNOTATIONS, _LONGEST_ANNOTATION, _LONGEST_MESSAGE, _LONGEST_REASON = 20, 1024, 500, 100
-_LONGEST_PERCENTAGE: Final = 12
 _YEARS: Final = range(1970, 9000)
 """Outside of these a date is noise, and sums with it overflow."""
 
 _Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _Long = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Time = Annotated[datetime, Meta(tz=True)]
+_Limit = int | float | bool | Annotated[str, Meta(max_length=10_000)] | None
 
 
 class _Metadata(Struct, gc=False, rename="camel"):
@@ -45,8 +49,8 @@ class _Metadata(Struct, gc=False, rename="camel"):
 
 
 class _RollingUpdate(Struct, gc=False, rename="camel"):
-    max_unavailable: Any = None
-    max_surge: Any = None
+    max_unavailable: _Limit = None
+    max_surge: _Limit = None
 
 
 class _Strategy(Struct, gc=False, rename="camel"):
@@ -97,7 +101,8 @@ _NO_STRATEGY, _NO_LIMITS = _Strategy(), _RollingUpdate()
 def from_plain(value: object) -> tuple[Object, str]:
     """Read plain JSON: the object, or only its identity and what is wrong with the rest."""
     try:
-        return msgspec.convert(value, Object), ""
+        seen = msgspec.convert(value, Object)
+        return seen, identity_fault(seen)
     except UNDECODABLE as error:
         why, _, where = str(error).partition(" - at `$.")
     top = _texts(value)
@@ -109,7 +114,7 @@ def from_plain(value: object) -> tuple[Object, str]:
     return seen, f"{where.rstrip('`')}: {why}".removeprefix(": ")
 
 
-def snapshot(seen: Object, cluster: str, malformed: str = "") -> DeploymentSnapshot:
+def snapshot(seen: Object, cluster: str, malformed: str) -> DeploymentSnapshot:
     """Keep what is read; `malformed` is what is wrong with the object, if anything is."""
     metadata = seen.metadata or _NO_METADATA
     spec = seen.spec or _NO_SPEC
@@ -138,9 +143,7 @@ def snapshot(seen: Object, cluster: str, malformed: str = "") -> DeploymentSnaps
         spec.paused is True,
         recreate,
         desired,
-        0
-        if recreate
-        else _resolve(_limit(limits.max_unavailable), _limit(limits.max_surge), desired),
+        0 if recreate else _max_unavailable(limits.max_unavailable, limits.max_surge, desired),
         spec.min_ready_seconds or 0,
         _DEADLINES.get(deadline, deadline),
         status != _NO_STATUS,
@@ -151,11 +154,12 @@ def snapshot(seen: Object, cluster: str, malformed: str = "") -> DeploymentSnaps
         conditions.get("Available"),
         conditions.get("Progressing"),
         conditions.get("ReplicaFailure"),
-        malformed or _identity_fault(seen),
+        malformed,
     )
 
 
-def _identity_fault(seen: Object) -> str:
+def identity_fault(seen: Object) -> str:
+    """Say why this is no Deployment with a name, if it is none."""
     if seen.kind is not None and seen.kind != "Deployment":
         return "kind is not Deployment"
     return "" if seen.metadata and seen.metadata.name else "metadata.name is missing"
@@ -174,15 +178,8 @@ def _annotations(found: dict[str, str] | None) -> tuple[int, dict[str, str] | No
     return _number(found.get(_REVISION, "")) or 0, ours
 
 
-def _limit(value: object) -> int | str:
-    """Give a limit; one that is missing or unreadable is the API's default."""
-    if isinstance(value, str) and len(value) < _LONGEST_PERCENTAGE:
-        return value
-    return value if type(value) is int and value >= 0 else "25%"
-
-
-@lru_cache(maxsize=1024)
-def _resolve(most: int | str, surge: int | str, desired: int) -> int:
+@lru_cache(maxsize=256, typed=True)
+def _max_unavailable(most: object, surge: object, desired: int) -> int:
     """Resolve to pods as the API does: unavailable rounds down, surge up, both zero means one."""
     pods = _hundredths(most, desired) // 100
     if pods == 0 and _hundredths(surge, desired) == 0:
@@ -190,10 +187,11 @@ def _resolve(most: int | str, surge: int | str, desired: int) -> int:
     return min(pods, desired)
 
 
-def _hundredths(limit: int | str, desired: int) -> int:
-    if isinstance(limit, int):
+def _hundredths(limit: object, desired: int) -> int:
+    """Pods in hundredths; a limit that is missing or unreadable is the API's default, 25%."""
+    if type(limit) is int and limit >= 0:
         return limit * 100
-    percent = _number(limit[:-1]) if limit.endswith("%") else None
+    percent = _number(limit[:-1]) if isinstance(limit, str) and limit.endswith("%") else None
     return desired * (25 if percent is None else percent)
 
 
@@ -201,16 +199,17 @@ def _number(text: str) -> int | None:
     return int(text) if len(text) < 10 and text.isascii() and text.isdigit() else None
 
 
-def _conditions(found: list[_Condition] | None) -> dict[str, Condition]:
+def _conditions(found: list[_Condition] | None) -> dict[str | None, Condition]:
     """Give the first of each type that counts."""
-    kept: dict[str, Condition] = {}
+    kept: dict[str | None, Condition] = {}
     for seen in found or ():
-        if seen.type in _TELLING and seen.type not in kept:
-            kept[seen.type] = _condition(seen, telling=seen.status == _TELLING[seen.type])
+        fault = _FAULTS.get(seen.type)
+        if fault and seen.type not in kept:
+            kept[seen.type] = _condition(seen, seen.status == fault)
     return kept
 
 
-def _condition(seen: _Condition, *, telling: bool) -> Condition:
+def _condition(seen: _Condition, telling: bool) -> Condition:
     """Keep words and times only where somebody will ask for them: most share a few values."""
     status, reason = seen.status or "", (seen.reason or "")[:_LONGEST_REASON]
     if telling:

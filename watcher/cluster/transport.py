@@ -18,7 +18,7 @@ from aiohappyeyeballs import AddrInfoType
 from msgspec import Struct
 
 from watcher import __version__
-from watcher.cluster.auth import Auth, Endpoint
+from watcher.cluster.auth import Auth
 from watcher.cluster.decode import Page, Status, decode_page, decode_status
 from watcher.cluster.snapshot import UNDECODABLE
 from watcher.errors import (
@@ -109,12 +109,25 @@ class Transport:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Give the answer once its headers say 200; a 401 gets one try with fresh credentials."""
         with _told(ask):
-            endpoint, credentials = await self._auth.current()
-            response = await self._send(ask, params, path, endpoint, credentials)
-            if response.status == 401:
+            renewed = False
+            while True:
+                endpoint, credentials = await self._auth.current()
+                encoding = "identity" if ask.verb == "watch" else "gzip"
+                async with asyncio.timeout(self._timings.headers):
+                    response = await self._session.get(
+                        endpoint.url + (path or ask.path),
+                        params=params,
+                        headers={"Accept-Encoding": encoding, **credentials},
+                        ssl=endpoint.tls or True,
+                        proxy=endpoint.proxy,
+                        server_hostname=endpoint.server_name,
+                        allow_redirects=False,
+                    )
+                if response.status != 401 or renewed:
+                    break
                 response.close()
                 await self._auth.renew(credentials)
-                response = await self._send(ask, params, path, *await self._auth.current())
+                renewed = True
             try:
                 if response.status != 200:
                     raise await self._refusal(ask, response)
@@ -142,26 +155,6 @@ class Transport:
             return decode_page(body, cluster)
         except Protocol as error:
             raise Protocol(ask.failed(str(error))) from None
-
-    async def _send(
-        self,
-        ask: Ask,
-        params: Mapping[str, str],
-        path: str,
-        endpoint: Endpoint,
-        credentials: Mapping[str, str],
-    ) -> aiohttp.ClientResponse:
-        encoding = "identity" if ask.verb == "watch" else "gzip"
-        async with asyncio.timeout(self._timings.headers):
-            return await self._session.get(
-                endpoint.url + (path or ask.path),
-                params=params,
-                headers={"Accept-Encoding": encoding, **credentials},
-                ssl=endpoint.tls or True,
-                proxy=endpoint.proxy,
-                server_hostname=endpoint.server_name,
-                allow_redirects=False,
-            )
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:

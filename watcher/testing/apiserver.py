@@ -26,7 +26,7 @@ class Seen(Struct, frozen=True):
     """One request as it arrived."""
 
     verb: str
-    """`list`, `page` (a continued list), `watch`, `get`, `version` or `ready`."""
+    """`list`, `page` (a continued list), `watch` or `version`."""
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
@@ -163,10 +163,8 @@ class FakeApiServer:
         """Listen; the first time on a free port unless one was given."""
         app = web.Application(middlewares=[_refusals])
         app.router.add_get("/version", self._version)
-        app.router.add_get("/{probe:readyz|livez|healthz}", self._ready)
         app.router.add_get(_ROOT + "/deployments", self._collection)
         app.router.add_get(_ROOT + "/namespaces/{namespace}/deployments", self._collection)
-        app.router.add_get(_ROOT + "/namespaces/{namespace}/deployments/{name}", self._single)
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
         )
@@ -192,10 +190,7 @@ class FakeApiServer:
 
     def silence(self, silent: bool = True) -> None:
         """Keep connections open but neither answer requests nor write to streams."""
-        if silent:
-            self._speaking.clear()
-        else:
-            self._speaking.set()
+        (self._speaking.clear if silent else self._speaking.set)()
 
     @property
     def watches(self) -> int:
@@ -257,8 +252,7 @@ class FakeApiServer:
 
     def end_streams(self) -> None:
         """End every open watch in order."""
-        for stream in self._streams:
-            stream.put(_END)
+        self.send(_END)
 
     def _changed(self, kind: str, obj: Json, before: Json | None) -> None:
         self.version += 1
@@ -309,17 +303,6 @@ class FakeApiServer:
         await self._admit(request, "version")
         return web.json_response({"major": "1", "minor": "36", "gitVersion": "v1.36.3"})
 
-    async def _ready(self, request: web.Request) -> web.StreamResponse:
-        await self._admit(request, "ready")
-        return web.Response(text="ok")
-
-    async def _single(self, request: web.Request) -> web.StreamResponse:
-        await self._admit(request, "get")
-        found = self._objects.get((request.match_info["namespace"], request.match_info["name"]))
-        if found is None:
-            raise _failed(status(404, "NotFound", "deployments.apps not found"))
-        return web.json_response(found)
-
     async def _collection(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("watch") in ("1", "true"):
             return await self._watch(request)
@@ -341,14 +324,8 @@ class FakeApiServer:
             metadata["continue"] = f"{version}-{len(rest)}"
             self._lists[metadata["continue"]] = (version, rest)
         items = [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in page]
-        body = msgspec.json.encode(
-            {
-                "kind": "DeploymentList",
-                "apiVersion": "apps/v1",
-                "metadata": metadata,
-                "items": items,
-            }
-        )
+        answer = {"kind": "DeploymentList", "apiVersion": "apps/v1", "metadata": metadata}
+        body = msgspec.json.encode({**answer, "items": items})
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         if fault.cut is None:
             response.enable_compression()
