@@ -41,6 +41,7 @@ _FAILURES: Final = {
     aiohttp.ServerDisconnectedError: "the server hung up",
     aiohttp.ClientPayloadError: "the connection broke off",
     aiohttp.ClientResponseError: "the answer is no HTTP",
+    aiohttp.InvalidURL: "the server's URL is not valid",
 }
 
 
@@ -230,10 +231,12 @@ def _reason(error: Exception) -> str:
     for kind, words in _FAILURES.items():
         if isinstance(error, kind):
             return words
+    via = "the proxy: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
     cause = getattr(error, "certificate_error", getattr(error, "os_error", error))
     if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
-        return (os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)).lower()
-    return str(cause).partition("\n")[0][:_TEXT] or type(cause).__name__
+        words = os.strerror(cause.errno) if cause.errno > 0 else str(cause.strerror)
+        return via + words.lower()
+    return via + (str(cause).partition("\n")[0][:_TEXT] or type(cause).__name__)
 
 
 def keepalive_socket(address: AddrInfoType) -> socket.socket:
