@@ -14,7 +14,7 @@ NASTY = st.text("a\r\u0085\u2028\u2603\U0001f600", max_size=6).map(str.encode)
 def test_chunk_borders_do_not_matter(lines, rest, data):
     """W18, W19: lines end at 0x0A only, wherever the chunks end, and the rest is known as such."""
     stream = b"".join(line + b"\n" for line in lines) + rest
-    buffer, seen, start = LineBuffer(1000), list[bytearray](), 0
+    buffer, seen, start = LineBuffer(1000), list[bytes](), 0
     while start < len(stream):
         end = data.draw(st.integers(start + 1, len(stream)))
         seen += buffer.feed(stream[start:end])

@@ -76,7 +76,7 @@ _LINES: Final = msgspec.json.Decoder(Line)
 _OBJECTS: Final = msgspec.json.Decoder(Object)
 
 
-def decode_line(line: bytes | bytearray, scope: str, cluster: str) -> Seen:
+def decode_line(line: bytes, scope: str, cluster: str) -> Seen:
     """Read one line of a watch stream."""
     try:
         typed = _LINES.decode(line)

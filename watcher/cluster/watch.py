@@ -166,7 +166,7 @@ class ScopeWatch:
         if before is not None and now - before > timedelta(seconds=idle) + _SLEPT:
             raise Expired(ask.failed("this machine was asleep"))
 
-    def _take_in(self, ask: Ask, lines: Sequence[bytearray]) -> None:
+    def _take_in(self, ask: Ask, lines: Sequence[bytes]) -> None:
         """Hand on all events of one chunk in one go, and only then advance the version (W9)."""
         batch: list[WatchEvent] = []
         version = self._version
@@ -208,19 +208,22 @@ class LineBuffer:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = bytearray()
+        self._parts: list[bytes] = []
+        self._size = 0
 
-    def feed(self, chunk: bytes) -> list[bytearray]:
+    def feed(self, chunk: bytes) -> list[bytes]:
         """Return the lines that `chunk` completes; raises Expired on one over the limit."""
-        lines = list[bytearray]()
-        self._rest += chunk
-        if b"\n" in chunk:
-            *lines, self._rest = self._rest.split(b"\n")
-        if len(self._rest) > self._limit:
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*self._parts, lines[0]])
+            self._parts, self._size = [], 0
+        self._parts.append(rest)
+        self._size += len(rest)
+        if self._size > self._limit:
             raise Expired(f"an event of more than {self._limit} bytes")
         return lines
 
     @property
     def unfinished(self) -> bool:
         """Whether bytes without their newline are left."""
-        return bool(self._rest)
+        return self._size > 0
