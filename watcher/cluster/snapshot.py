@@ -1,6 +1,6 @@
 """A Deployment as the API writes it → the dozen fields we read; no value makes this raise.
 
-What does not keep to the API's types is `malformed`: of it only its identity is read.
+What does not keep to the API's types where it counts is `malformed`: only its identity is read.
 """
 
 import sys
@@ -101,7 +101,7 @@ _NO_STRATEGY, _NO_LIMITS = _Strategy(), _RollingUpdate()
 def from_plain(value: object) -> tuple[Object, str]:
     """Read plain JSON: the object, or only its identity and what is wrong with the rest."""
     try:
-        seen = msgspec.convert(value, Object)
+        seen = msgspec.convert(_tidied(value), Object)
         return seen, identity_fault(seen)
     except UNDECODABLE as error:
         why, _, where = str(error).partition(" - at `$.")
@@ -112,6 +112,40 @@ def from_plain(value: object) -> tuple[Object, str]:
     )
     seen = Object(top.get("kind"), top.get("apiVersion"), metadata)
     return seen, f"{where.rstrip('`')}: {why}".removeprefix(": ")
+
+
+def _tidied(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Leave out what may be odd without the object being malformed (reference/health.md §2, §3.1)."""
+    if not isinstance(value, dict):
+        return value
+    value = dict(value)
+    if isinstance(metadata := value.get("metadata"), dict):
+        metadata = {**metadata, "annotations": _texts(metadata.get("annotations"))}
+        if not _readable(metadata.get("creationTimestamp")):
+            del metadata["creationTimestamp"]
+        value["metadata"] = metadata
+    spec, status = value.get("spec"), value.get("status")
+    if isinstance(spec, dict) and isinstance(strategy := spec.get("strategy"), dict):
+        limits = strategy.get("rollingUpdate")
+        known = limits.items() if isinstance(limits, dict) else ()
+        kept = {k: v for k, v in known if isinstance(v, int | str)}
+        value["spec"] = {**spec, "strategy": {**strategy, "rollingUpdate": kept}}
+    if isinstance(status, dict) and isinstance(found := status.get("conditions"), list):
+        told = [_tidied_condition(entry) for entry in found if "type" in _texts(entry)]
+        value["status"] = {**status, "conditions": told}
+    return value
+
+
+def _tidied_condition(entry: object) -> dict[str, str]:
+    return {k: v for k, v in _texts(entry).items() if not k.endswith("Time") or _readable(v)}
+
+
+def _readable(time: object) -> bool:
+    try:
+        msgspec.convert(time, _Time | None)
+    except UNDECODABLE:
+        return False
+    return True
 
 
 def snapshot(seen: Object, cluster: str, malformed: str) -> DeploymentSnapshot:
