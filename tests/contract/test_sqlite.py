@@ -230,7 +230,7 @@ async def test_a_row_that_cannot_be_read(url: str, path: Path) -> None:
     store = opened(url)
     await store.record(Record(saved=(Saved(Subject("prod"), Steady()),)), NOW)
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute('UPDATE phases SET phase = \'{"type": "unheard of"}\'')
+        db.execute('UPDATE phases SET body = \'{"type": "unheard of"}\'')
     with pytest.raises(StoreError, match="cannot be read"):
         await store.load("prod")
     await store.close()

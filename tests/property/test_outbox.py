@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tests.deliveries import LEASE, NOW, delivery, event
 from watcher.core.model import Delivery, DeliveryState, Edge, Event, Part
-from watcher.core.outbox import Choice, Row, choose
+from watcher.core.outbox import Row, choose
 from watcher.ports import Record, Settlement
 from watcher.stores.database import open_store
 from watcher.stores.sql import SqlStore
@@ -73,7 +73,7 @@ class PureOutbox:
         if not open_rows or any(row.delivery.state == "inflight" for row in self._rows.values()):
             return None
         choice = choose(open_rows, now)
-        if not isinstance(choice, Choice):
+        if choice.due > now:
             return None
         sibling = next(row for row in open_rows if row.delivery.event == choice.send.event)
         self._rows.setdefault(choice.send.id, Row(choice.send, sibling.edge, sibling.digest))
@@ -133,7 +133,7 @@ class SqlOutbox:
         await self._store.reclaim(self._sink, now)
 
     def rows(self) -> Rows:
-        query = "SELECT id, state, superseded_by, due_at FROM deliveries WHERE sink = ?"
+        query = "SELECT id, state, superseded_by, due FROM deliveries WHERE sink = ?"
         with closing(sqlite3.connect(self._path)) as database:
             return {
                 key: (DeliveryState(state), by or "", datetime.fromisoformat(f"{due}+00:00"))

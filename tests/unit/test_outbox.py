@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from tests.deliveries import NOW, delivery, event
 from watcher.core.model import Edge, Part
-from watcher.core.outbox import Choice, Row, Wait, choose
+from watcher.core.outbox import Choice, Row, choose
 
 EDGES = {"open": Edge.DEGRADED, "news": Edge.UPDATED, "end": Edge.RECOVERED}
 
@@ -26,10 +26,10 @@ def rows(text: str) -> list[Row]:
     return found
 
 
-def named(choice: Choice | Wait) -> str:
+def named(choice: Choice) -> str:
     """`edit3 edit2` sends the first in place of the others; `in 30` waits."""
-    if isinstance(choice, Wait):
-        return f"in {(choice.until - NOW).total_seconds():.0f}"
+    if choice.due > NOW:
+        return f"in {(choice.due - NOW).total_seconds():.0f}"
     return " ".join(f"{one.part}{one.sequence}" for one in (choice.send, *choice.supersede))
 
 
@@ -104,6 +104,5 @@ def test_a_replacement_is_a_delivery_of_its_event() -> None:
     """The post that takes the place of others has an id of its own, the same whenever it is made."""
     waiting = rows("post1:open edit2:end reply2:end")
     chosen = choose(waiting, NOW)
-    assert isinstance(chosen, Choice)
     assert chosen.send == replace(waiting[1].delivery, part=Part.POST)
     assert chosen.send.id not in {row.delivery.id for row in waiting}

@@ -2,8 +2,8 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Final
@@ -33,24 +33,23 @@ def open_store(url: str, clock: Clock, *, exclusive: bool = False) -> SqlStore:
     Reading the history beside that needs no exclusive use. Raises StoreError.
     """
     path = _path(url)
-    release = _lock(path) if exclusive else _nothing
-    try:
+    with _explained(path), ExitStack() as held:
+        if exclusive:
+            held.enter_context(_locked(path))
         engine = _engine(path)
         _bring_up_to_date(engine, path)
-    except StoreError:
-        release()
-        raise
-    return SqlStore(engine, clock, release)
+        return SqlStore(engine, clock, held.pop_all().close)
 
 
 def migrate(url: str) -> tuple[str | None, str]:
     """Bring the schema up to date; say from which revision (None: there was none) to which."""
     path = _path(url)
-    engine = _engine(path)
-    try:
-        return _bring_up_to_date(engine, path)
-    finally:
-        engine.dispose()
+    with _explained(path):
+        engine = _engine(path)
+        try:
+            return _bring_up_to_date(engine, path)
+        finally:
+            engine.dispose()
 
 
 def _path(url: str) -> Path:
@@ -58,10 +57,9 @@ def _path(url: str) -> Path:
         parsed = make_url(url)
     except ArgumentError:
         raise StoreError("the store's URL cannot be read: sqlite:///file.db is one") from None
-    if parsed.get_backend_name() != "sqlite":
-        raise StoreError(
-            f"no store for {parsed.get_backend_name()!r} URLs; sqlite:///file.db is one"
-        )
+    kind = parsed.get_backend_name()
+    if kind != "sqlite":
+        raise StoreError(f"no store for {kind!r} URLs; sqlite:///file.db is one")
     if not parsed.database or parsed.database == ":memory:":
         raise StoreError("the store must be a file: what is told must outlive the process")
     path = Path(parsed.database)
@@ -70,36 +68,36 @@ def _path(url: str) -> Path:
     return path
 
 
-def _nothing() -> None:
-    """There is no lock to let go of."""
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+    except SQLAlchemyError as error:
+        raise StoreError(f"{path}: {store_error(error)}") from error
 
 
-def _lock(path: Path) -> Callable[[], None]:
-    """Take the lock file beside the database; the kernel lets go of it when we die."""
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file beside the database; the kernel lets go of it when we die."""
     lock = path.with_name(f"{path.name}.lock")
-    try:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"{lock}: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-        os.close(handle)
-        raise StoreError(f"{path} is in use by another watcher, pid {holder} ({lock})") from error
-    os.ftruncate(handle, 0)
-    os.write(handle, f"{os.getpid()}\n".encode())
-    return lambda: os.close(handle)
+    lock.touch(mode=0o600)
+    with lock.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = file.read(20).strip() or "unknown"
+            busy = f"{path} is in use by another watcher, pid {holder} ({lock})"
+            raise StoreError(busy) from None
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
+        yield
 
 
 def _engine(path: Path) -> Engine:
     """Only its owner may read the file: it holds the names of all that runs."""
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}") from error
+    path.touch(mode=0o600)
     engine = create_engine(URL.create("sqlite", database=str(path)), hide_parameters=True)
     event.listen(engine, "connect", _connected)
     event.listen(engine, "begin", _begin)
@@ -118,34 +116,29 @@ def _begin(connection: Connection) -> None:
 
 def _bring_up_to_date(engine: Engine, path: Path) -> tuple[str | None, str]:
     """One process at a time; another kind of database would take an advisory lock for it."""
-    try:
-        with _alone(path):
-            with engine.begin() as db:
-                found = _revision(db)
-            if found is None or _number(found) < REVISION:
-                # Imported here, since most starts have nothing to migrate.
-                from watcher.stores.migrations import upgrade
+    newest, next_after = f"{REVISION:04}", f"{REVISION + 1:04}"  # they sort as text
+    with _alone(path.parent):
+        with engine.begin() as db:
+            found = _revision(db)
+        if found is None or found < newest:
+            # Imported here, since most starts have nothing to migrate.
+            from watcher.stores.migrations import upgrade
 
-                with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as db:
-                    upgrade(db)
-                return found, f"{REVISION:04}"
-    except SQLAlchemyError as error:
-        raise StoreError(f"{path}: {store_error(error)}") from error
-    if _number(found) > REVISION + 1:
+            with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as db:
+                upgrade(db)
+            return found, newest
+    if found > next_after:  # a schema one step ahead is one we can still run on
         raise StoreError(
-            f"{path} has schema {found}, and the newest known here is {REVISION:04}: "
+            f"{path} has schema {found}, and the newest known here is {newest}: "
             "run the version that wrote it"
         )
     return found, found
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(directory: Path) -> Iterator[None]:
     """Lock the directory while we look: switching to WAL does not wait for another who does."""
-    try:
-        handle = os.open(path.parent, os.O_RDONLY)
-    except OSError as error:
-        raise StoreError(f"{path.parent}: {error.strerror}") from error
+    handle = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -158,8 +151,3 @@ def _revision(db: Connection) -> str | None:
         return None
     revision: str | None = db.scalar(text("SELECT version_num FROM alembic_version"))
     return revision
-
-
-def _number(revision: str) -> int:
-    """Revisions count up, so that a schema one step ahead, which we can still run on, is known."""
-    return int(revision) if revision.isdecimal() else REVISION + 2

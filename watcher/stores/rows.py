@@ -7,17 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import asdict
 
-from watcher.core.model import (
-    ENDS,
-    Baseline,
-    Delivery,
-    DeliveryState,
-    Event,
-    Json,
-    Part,
-    Phase,
-    Subject,
-)
+from watcher.core.model import ENDS, Delivery, DeliveryState, Event, Json
 from watcher.core.retry import SinkState
 from watcher.ports import LedgerRow, Saved
 
@@ -27,10 +17,9 @@ OPEN: Final = frozenset({DeliveryState.PENDING, DeliveryState.INFLIGHT, Delivery
 """The states that are not final."""
 
 event = msgspec.json.Decoder(Event).decode
+saved = msgspec.json.Decoder(Saved).decode
 receipt = msgspec.json.Decoder(Json).decode
 sink_state = msgspec.json.Decoder(SinkState).decode
-_phase: msgspec.json.Decoder[Phase] = msgspec.json.Decoder(Phase)
-_baseline = msgspec.json.Decoder(Baseline)
 _encoder = msgspec.json.Encoder()
 
 
@@ -39,35 +28,18 @@ def json(value: object) -> str:
     return _encoder.encode(value).decode()
 
 
-def saved(row: Row) -> Saved:
-    """Read one subject."""
-    return Saved(
-        Subject(row["cluster"], row["namespace"], row["name"], row["uid"]),
-        _phase.decode(row["phase"]),
-        _baseline.decode(row["baseline"]) if row["baseline"] else None,
-    )
-
-
-def saved_row(value: Saved, at: datetime) -> Row:
+def saved_row(value: Saved) -> Row:
     """Write one subject."""
-    baseline = json(value.baseline) if value.baseline else None
-    kept = {"phase": json(value.phase), "baseline": baseline, "updated_at": at}
-    return asdict(value.subject) | kept
+    return {"cluster": value.subject.cluster, "uid": value.subject.uid, "body": json(value)}
 
 
 def incident_row(told: Event) -> Row:
     """Write an incident as it stands after an event of it."""
     return asdict(told.subject) | {
         "id": told.incident,
-        "kind": "digest" if told.digest else "cluster" if told.subject.is_cluster else "deployment",
-        "opened_at": told.opened_at,
-        "since": told.since,
-        "reason": told.reason,
-        "severity": told.severity,
-        "message": told.message,
         "sequence": told.sequence,
+        "opened_at": told.opened_at,
         "ended_at": told.at if told.edge in ENDS else None,
-        "resolution": told.resolution,
     }
 
 
@@ -77,8 +49,6 @@ def event_row(told: Event, recorded_at: datetime) -> Row:
         "id": told.id,
         "incident": told.incident,
         "sequence": told.sequence,
-        "type": told.type,
-        "at": told.at,
         "recorded_at": recorded_at,
         "body": json(told),
     }
@@ -86,10 +56,8 @@ def event_row(told: Event, recorded_at: datetime) -> Row:
 
 def delivery_row(value: Delivery, recorded_at: datetime) -> Row:
     """Write a delivery that was never tried."""
-    row = asdict(value)
-    return row | {
+    return asdict(value) | {
         "id": value.id,
-        "due_at": row.pop("due"),
         "digest": value.digest or None,
         "attempts": 0,
         "recorded_at": recorded_at,
@@ -101,27 +69,14 @@ def delivery_row(value: Delivery, recorded_at: datetime) -> Row:
 
 
 def delivery(row: Row) -> Delivery:
-    """Read a delivery."""
-    return Delivery(
-        sink=row["sink"],
-        event=row["event"],
-        incident=row["incident"],
-        sequence=row["sequence"],
-        part=Part(row["part"]),
-        due=row["due_at"],
-        state=DeliveryState(row["state"]),
-        reason=row["reason"],
-        digest=row["digest"] or "",
-    )
+    """Read a delivery; a null is its field's default."""
+    fields = {name: row[name] for name in Delivery.__struct_fields__ if row[name] is not None}
+    return msgspec.convert(fields, Delivery)
 
 
 def ledger_row(row: Row) -> LedgerRow:
-    """Read a delivery with all that became of it."""
+    """Read a delivery with its event and all that became of it."""
+    told, error = event(row["body"]), row["detail"]
     return LedgerRow(
-        delivery(row),
-        event(row["body"]),
-        row["attempts"],
-        row["recorded_at"],
-        row["settled_at"],
-        error=row["detail"],
+        delivery(row), told, row["attempts"], row["recorded_at"], row["settled_at"], error
     )

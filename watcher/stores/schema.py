@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
 )
+from sqlalchemy.types import TypeEngine
 
 REVISION: Final = 1
 """The newest migration, so that a start need not import Alembic to see that none is due."""
@@ -39,78 +40,56 @@ class Instant(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
         """Aware, always."""
-        if value is None or value.tzinfo is not None:
-            return value
-        return value.replace(tzinfo=UTC)
+        return value and value.replace(tzinfo=value.tzinfo or UTC)
 
 
-phases = Table(
-    "phases",
-    metadata,
-    Column("cluster", Text, primary_key=True),
-    Column("uid", Text, primary_key=True),
-    Column("namespace", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("phase", Text, nullable=False),
-    Column("baseline", Text),
-    Column("updated_at", Instant, nullable=False),
-)
+def _keys(*names: str) -> list[Column[Any]]:
+    return [Column(name, Text, primary_key=True) for name in names]
+
+
+def _filled(kind: type[TypeEngine[Any]], *names: str) -> list[Column[Any]]:
+    return [Column(name, kind, nullable=False) for name in names]
+
+
+def _nullable(kind: type[TypeEngine[Any]], *names: str) -> list[Column[Any]]:
+    return [Column(name, kind) for name in names]
+
+
+# A body is a value as JSON; beside it stands only what a query looks for.
+phases = Table("phases", metadata, *_keys("cluster", "uid"), *_filled(Text, "body"))
 
 incidents = Table(
     "incidents",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("kind", Text, nullable=False),  # deployment, cluster or digest
-    Column("cluster", Text, nullable=False),
-    Column("namespace", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("uid", Text, nullable=False),
-    Column("opened_at", Instant, nullable=False),
-    Column("since", Instant, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("severity", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("sequence", Integer, nullable=False),  # of the newest event
-    Column("ended_at", Instant),
-    Column("resolution", Text),
+    *_keys("id"),
+    *_filled(Text, "cluster", "namespace", "name", "uid"),
+    *_filled(Integer, "sequence"),  # of its newest event, which tells the rest
+    *_filled(Instant, "opened_at"),
+    *_nullable(Instant, "ended_at"),
 )
 
 events = Table(
     "events",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("incident", Text, ForeignKey("incidents.id"), nullable=False),
-    Column("sequence", Integer, nullable=False),
-    Column("type", Text, nullable=False),
-    Column("at", Instant, nullable=False),
-    Column("recorded_at", Instant, nullable=False),
-    Column("body", Text, nullable=False),
+    *_keys("id"),
+    Column("incident", ForeignKey("incidents.id"), nullable=False),
+    *_filled(Integer, "sequence"),
+    *_filled(Instant, "recorded_at"),
+    *_filled(Text, "body"),
     Index("events_of_incident", "incident", "sequence"),
 )
 
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("event", Text, ForeignKey("events.id"), nullable=False),
-    Column("incident", Text, nullable=False),
-    Column("sequence", Integer, nullable=False),
-    Column("sink", Text, nullable=False),
-    Column("part", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("due_at", Instant, nullable=False),  # of one in flight: when its lease runs out
-    Column("attempts", Integer, nullable=False),
-    Column("recorded_at", Instant, nullable=False),
-    Column("first_attempt_at", Instant),
-    Column("last_attempt_at", Instant),
-    Column("settled_at", Instant),  # null while open
-    Column("claimed_by", Text),
-    Column("ambiguous", Boolean, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("superseded_by", Text),
-    Column("digest", Text),
-    Column("receipt", Text),
+    *_keys("id"),
+    Column("event", ForeignKey("events.id"), nullable=False),
+    *_filled(Text, "incident", "sink", "part", "state", "reason", "detail"),
+    *_filled(Integer, "sequence", "attempts"),
+    *_filled(Instant, "due", "recorded_at"),  # of one in flight: when its lease runs out
+    *_filled(Boolean, "ambiguous"),
+    *_nullable(Instant, "first_attempt_at", "settled_at"),  # not settled: still open
+    *_nullable(Text, "superseded_by", "digest", "receipt"),
     Index("deliveries_of_incident", "incident", "sink"),
     Index("deliveries_recorded", "recorded_at"),
 )
@@ -122,32 +101,18 @@ def _index(name: str, where: ColumnElement[bool], *columns: Column[Any]) -> None
 
 
 _row = deliveries.c
-_index(
-    "deliveries_open", _row.settled_at.is_(None), _row.sink, _row.incident, _row.due_at, _row.state
-)
-_index("deliveries_due", _row.settled_at.is_(None), _row.sink, _row.due_at)
+_index("deliveries_open", _row.settled_at.is_(None), _row.sink, _row.incident, _row.due, _row.state)
+_index("deliveries_due", _row.settled_at.is_(None), _row.sink, _row.due)
 _index("deliveries_covered", _row.superseded_by.is_not(None), _row.superseded_by)
 _index("deliveries_grouped", _row.digest.is_not(None), _row.digest)
 
-clusters = Table(
-    "clusters",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("seen_at", Instant, nullable=False),
-)
-
-sinks = Table(
-    "sinks",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("state", Text, nullable=False),
-)
-
+clusters = Table("clusters", metadata, *_keys("name"), *_filled(Instant, "seen_at"))
+sinks = Table("sinks", metadata, *_keys("name"), *_filled(Text, "body"))
 leases = Table(
     "leases",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("holder", Text, nullable=False),
-    Column("token", BigInteger, nullable=False),
-    Column("expires_at", Instant, nullable=False),
+    *_keys("name"),
+    *_filled(Text, "holder"),
+    *_filled(BigInteger, "token"),
+    *_filled(Instant, "expires_at"),
 )

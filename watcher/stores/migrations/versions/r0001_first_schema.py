@@ -1,101 +1,51 @@
 """The first schema."""
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0001"
 down_revision = None
 
-_INSTANT = sa.DateTime(timezone=True)
+_SCHEMA = """
+CREATE TABLE phases (
+    cluster TEXT NOT NULL, uid TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (cluster, uid)
+);
+CREATE TABLE incidents (
+    id TEXT NOT NULL PRIMARY KEY,
+    cluster TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL,
+    sequence INTEGER NOT NULL, opened_at INSTANT NOT NULL, ended_at INSTANT
+);
+CREATE TABLE events (
+    id TEXT NOT NULL PRIMARY KEY, incident TEXT NOT NULL REFERENCES incidents (id),
+    sequence INTEGER NOT NULL, recorded_at INSTANT NOT NULL, body TEXT NOT NULL
+);
+CREATE INDEX events_of_incident ON events (incident, sequence);
+CREATE TABLE deliveries (
+    id TEXT NOT NULL PRIMARY KEY, event TEXT NOT NULL REFERENCES events (id),
+    incident TEXT NOT NULL, sink TEXT NOT NULL, part TEXT NOT NULL, state TEXT NOT NULL,
+    reason TEXT NOT NULL, detail TEXT NOT NULL,
+    sequence INTEGER NOT NULL, attempts INTEGER NOT NULL,
+    due INSTANT NOT NULL, recorded_at INSTANT NOT NULL, ambiguous BOOLEAN NOT NULL,
+    first_attempt_at INSTANT, settled_at INSTANT,
+    superseded_by TEXT, digest TEXT, receipt TEXT
+);
+CREATE INDEX deliveries_of_incident ON deliveries (incident, sink);
+CREATE INDEX deliveries_recorded ON deliveries (recorded_at);
+CREATE INDEX deliveries_open ON deliveries (sink, incident, due, state) WHERE settled_at IS NULL;
+CREATE INDEX deliveries_due ON deliveries (sink, due) WHERE settled_at IS NULL;
+CREATE INDEX deliveries_covered ON deliveries (superseded_by) WHERE superseded_by IS NOT NULL;
+CREATE INDEX deliveries_grouped ON deliveries (digest) WHERE digest IS NOT NULL;
+CREATE TABLE clusters (name TEXT NOT NULL PRIMARY KEY, seen_at INSTANT NOT NULL);
+CREATE TABLE sinks (name TEXT NOT NULL PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE leases (
+    name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, token BIGINT NOT NULL,
+    expires_at INSTANT NOT NULL
+)
+"""
 
 
 def upgrade() -> None:
-    """Create every table."""
-    op.create_table(
-        "phases",
-        sa.Column("cluster", sa.Text, primary_key=True),
-        sa.Column("uid", sa.Text, primary_key=True),
-        sa.Column("namespace", sa.Text, nullable=False),
-        sa.Column("name", sa.Text, nullable=False),
-        sa.Column("phase", sa.Text, nullable=False),
-        sa.Column("baseline", sa.Text),
-        sa.Column("updated_at", _INSTANT, nullable=False),
-    )
-    op.create_table(
-        "incidents",
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("cluster", sa.Text, nullable=False),
-        sa.Column("namespace", sa.Text, nullable=False),
-        sa.Column("name", sa.Text, nullable=False),
-        sa.Column("uid", sa.Text, nullable=False),
-        sa.Column("opened_at", _INSTANT, nullable=False),
-        sa.Column("since", _INSTANT, nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
-        sa.Column("severity", sa.Text, nullable=False),
-        sa.Column("message", sa.Text, nullable=False),
-        sa.Column("sequence", sa.Integer, nullable=False),
-        sa.Column("ended_at", _INSTANT),
-        sa.Column("resolution", sa.Text),
-    )
-    op.create_table(
-        "events",
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("incident", sa.Text, sa.ForeignKey("incidents.id"), nullable=False),
-        sa.Column("sequence", sa.Integer, nullable=False),
-        sa.Column("type", sa.Text, nullable=False),
-        sa.Column("at", _INSTANT, nullable=False),
-        sa.Column("recorded_at", _INSTANT, nullable=False),
-        sa.Column("body", sa.Text, nullable=False),
-    )
-    op.create_index("events_of_incident", "events", ["incident", "sequence"])
-    op.create_table(
-        "deliveries",
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("event", sa.Text, sa.ForeignKey("events.id"), nullable=False),
-        sa.Column("incident", sa.Text, nullable=False),
-        sa.Column("sequence", sa.Integer, nullable=False),
-        sa.Column("sink", sa.Text, nullable=False),
-        sa.Column("part", sa.Text, nullable=False),
-        sa.Column("state", sa.Text, nullable=False),
-        sa.Column("due_at", _INSTANT, nullable=False),
-        sa.Column("attempts", sa.Integer, nullable=False),
-        sa.Column("recorded_at", _INSTANT, nullable=False),
-        sa.Column("first_attempt_at", _INSTANT),
-        sa.Column("last_attempt_at", _INSTANT),
-        sa.Column("settled_at", _INSTANT),
-        sa.Column("claimed_by", sa.Text),
-        sa.Column("ambiguous", sa.Boolean, nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
-        sa.Column("detail", sa.Text, nullable=False),
-        sa.Column("superseded_by", sa.Text),
-        sa.Column("digest", sa.Text),
-        sa.Column("receipt", sa.Text),
-    )
-    op.create_index("deliveries_of_incident", "deliveries", ["incident", "sink"])
-    op.create_index("deliveries_recorded", "deliveries", ["recorded_at"])
-    for name, columns, where in (
-        ("deliveries_open", ["sink", "incident", "due_at", "state"], "settled_at IS NULL"),
-        ("deliveries_due", ["sink", "due_at"], "settled_at IS NULL"),
-        ("deliveries_covered", ["superseded_by"], "superseded_by IS NOT NULL"),
-        ("deliveries_grouped", ["digest"], "digest IS NOT NULL"),
-    ):
-        only = sa.text(where)
-        op.create_index(name, "deliveries", columns, sqlite_where=only, postgresql_where=only)
-    op.create_table(
-        "clusters",
-        sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("seen_at", _INSTANT, nullable=False),
-    )
-    op.create_table(
-        "sinks",
-        sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("state", sa.Text, nullable=False),
-    )
-    op.create_table(
-        "leases",
-        sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("holder", sa.Text, nullable=False),
-        sa.Column("token", sa.BigInteger, nullable=False),
-        sa.Column("expires_at", _INSTANT, nullable=False),
-    )
+    """Create every table; only the type of an instant differs between databases."""
+    sqlite = op.get_bind().dialect.name == "sqlite"
+    instant = "DATETIME" if sqlite else "TIMESTAMP WITH TIME ZONE"
+    for statement in _SCHEMA.replace("INSTANT", instant).split(";"):
+        op.execute(statement.strip())
