@@ -3,10 +3,8 @@
 import errno
 import os
 import re
-import ssl
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,11 +18,30 @@ from watcher.errors import Outcome, SinkError
 _QUOTED: Final = 512
 """Characters of an answer that are quoted."""
 _URL: Final = re.compile(r"(https?://)(?:[^\s/@]*@)?([^\s/?#\"'<>]*)[^\s\"'<>]*", re.IGNORECASE)
-_EXPIRED: Final = 10
-"""X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL: renewing it takes no change here, so it is tried again."""
+_REDIRECTS: Final = range(300, 400)
 _REASONS: Final = {401: "unauthorized", 403: "forbidden", 410: "gone", 429: "rate_limited"}
-_PARKING: Final = frozenset({401, 403, 404, 405, 407, 410})
-_BAD_PAYLOAD: Final = frozenset({400, 413, 415, 422})
+_OUTCOMES: Final = {
+    429: Outcome.THROTTLED,
+    **dict.fromkeys(_REDIRECTS, Outcome.RETRY_SLOWLY),
+    **dict.fromkeys((401, 403, 404, 405, 407, 410), Outcome.PARK),
+    **dict.fromkeys((400, 413, 415, 422), Outcome.BAD_PAYLOAD),
+}
+_AMBIGUOUS: Final = (502, 504)
+"""A gateway that gave up says nothing of what the server behind it did."""
+_CERTIFICATE_EXPIRED: Final = 10
+"""OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED: renewing it takes no change here, so it is tried again."""
+_FAILURES: Final[Mapping[type[Exception], tuple[str, Outcome]]] = {  # the first that fits
+    aiohttp.ClientSSLError: ("tls_failed", Outcome.PARK),
+    aiohttp.ClientConnectorDNSError: ("name_not_resolved", Outcome.RETRY),
+    aiohttp.ClientProxyConnectionError: ("proxy_failed", Outcome.RETRY),
+    aiohttp.ConnectionTimeoutError: ("connect_timeout", Outcome.RETRY),
+    TimeoutError: ("timeout", Outcome.RETRY),
+    aiohttp.ClientConnectorError: ("connection_failed", Outcome.RETRY),
+    aiohttp.ClientConnectionError: ("connection_lost", Outcome.RETRY),
+    aiohttp.ClientPayloadError: ("connection_lost", Outcome.RETRY),
+    ValueError: ("bad_url", Outcome.PARK),
+    Exception: ("not_http", Outcome.RETRY),
+}
 
 
 class Answer(Struct, frozen=True):
@@ -36,35 +53,45 @@ class Answer(Struct, frozen=True):
 
 
 def check(answer: Answer, now: datetime, secrets: Iterable[str] = ()) -> None:
-    """Raise SinkError for any status but 2xx, classed as delivery reference §2.5 has it."""
+    """Raise SinkError for any status but 2xx."""
     status = answer.status
     if 200 <= status < 300:
         return
     raise SinkError(
-        "redirect" if 300 <= status < 400 else _REASONS.get(status, f"http_{status}"),
-        _outcome(status),
-        detail=describe(answer, secrets),
+        "redirect" if status in _REDIRECTS else _REASONS.get(status, f"http_{status}"),
+        _OUTCOMES.get(status, Outcome.RETRY),
+        detail=_quoted(answer, secrets),
         retry_after=parse_retry_after(answer.headers.get("Retry-After"), now),
-        # A gateway that gave up says nothing of what the server behind it did.
-        ambiguous=status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT),
+        ambiguous=status in _AMBIGUOUS,
     )
 
 
-def _outcome(status: int) -> Outcome:
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Outcome.THROTTLED
-    if 300 <= status < 400:
-        return Outcome.RETRY_SLOWLY
-    if status in _PARKING:
-        return Outcome.PARK
-    return Outcome.BAD_PAYLOAD if status in _BAD_PAYLOAD else Outcome.RETRY
+def unreadable(answer: Answer, secret: str) -> SinkError:
+    """A success that is not in the words of whom it should be from: a captive proxy answers so."""
+    return SinkError("bad_answer", Outcome.RETRY, detail=_quoted(answer, [secret]), ambiguous=True)
 
 
-def describe(answer: Answer, secrets: Iterable[str] = ()) -> str:
-    """`HTTP 503: upstream is down`, with at most 512 characters of the answer and no secret."""
-    said = answer.body.decode(errors="replace")
-    said = visible(redact(said, secrets), _QUOTED)
-    return f"HTTP {answer.status}: {said}" if said else f"HTTP {answer.status}"
+def failed(error: Exception, sent: bool) -> SinkError:
+    """What an exception of aiohttp means; only what cannot hold the URL is quoted.
+
+    Once `sent` is true the request may have arrived.
+    """
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        expired = getattr(error.certificate_error, "verify_code", None) == _CERTIFICATE_EXPIRED
+        reason, outcome = (
+            ("tls_expired", Outcome.RETRY) if expired else ("tls_untrusted", Outcome.PARK)
+        )
+        said = getattr(error.certificate_error, "verify_message", "certificate not accepted")
+        return SinkError(reason, outcome, detail=said)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        outcome = Outcome.PARK if error.status == 407 else Outcome.RETRY
+        return SinkError("proxy_failed", outcome, detail=f"the proxy answered {error.status}")
+    if type(error) is aiohttp.ClientConnectorError and error.errno:
+        refused = error.errno == errno.ECONNREFUSED
+        reason = "connection_refused" if refused else "connection_failed"
+        return SinkError(reason, Outcome.RETRY, detail=os.strerror(error.errno).lower())
+    reason, outcome = next(_FAILURES[kind] for kind in _FAILURES if isinstance(error, kind))
+    return SinkError(reason, outcome, ambiguous=sent)
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
@@ -83,53 +110,7 @@ def _telling_parts(secret: str) -> list[str]:
     return [part for part in parts if len(part) > 3]  # hiding "/" would only make nonsense
 
 
-def failed(error: Exception, sent: bool) -> SinkError:
-    """What an exception of aiohttp means; only what cannot hold the URL is quoted.
-
-    Once `sent` is true the request may have arrived.
-    """
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return _untrusted(error.certificate_error)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        refused = error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
-        outcome = Outcome.PARK if refused else Outcome.RETRY
-        return SinkError("proxy_failed", outcome, detail=f"the proxy answered {error.status}")
-    if type(error) is aiohttp.ClientConnectorError and error.errno:
-        refused = error.errno == errno.ECONNREFUSED
-        reason = "connection_refused" if refused else "connection_failed"
-        return SinkError(reason, Outcome.RETRY, detail=os.strerror(error.errno).lower())
-    for kind, reason, outcome, detail in _FAILURES:
-        if isinstance(error, kind):
-            return SinkError(reason, outcome, detail=detail, ambiguous=sent)
-    return SinkError("not_http", Outcome.RETRY, detail="no HTTP answer", ambiguous=sent)
-
-
-_FAILURES: Final[tuple[tuple[type[Exception], str, Outcome, str], ...]] = (
-    (aiohttp.ClientSSLError, "tls_failed", Outcome.PARK, "no TLS connection"),
-    (
-        aiohttp.ClientConnectorDNSError,
-        "name_not_resolved",
-        Outcome.RETRY,
-        "the host name does not resolve",
-    ),
-    (
-        aiohttp.ClientProxyConnectionError,
-        "proxy_failed",
-        Outcome.RETRY,
-        "no connection to the proxy",
-    ),
-    (aiohttp.ConnectionTimeoutError, "connect_timeout", Outcome.RETRY, "no connection in time"),
-    (TimeoutError, "timeout", Outcome.RETRY, "no complete answer in time"),
-    (aiohttp.ClientConnectorError, "connection_failed", Outcome.RETRY, "no connection"),
-    (aiohttp.ClientConnectionError, "connection_lost", Outcome.RETRY, "connection lost"),
-    (aiohttp.ClientPayloadError, "connection_lost", Outcome.RETRY, "connection lost"),
-    (aiohttp.InvalidURL, "bad_url", Outcome.PARK, "not a URL"),
-)
-
-
-def _untrusted(error: Exception) -> SinkError:
-    if not isinstance(error, ssl.SSLCertVerificationError):
-        return SinkError("tls_untrusted", Outcome.PARK, detail="certificate not accepted")
-    if error.verify_code == _EXPIRED:
-        return SinkError("tls_expired", Outcome.RETRY, detail="the certificate has expired")
-    return SinkError("tls_untrusted", Outcome.PARK, detail=error.verify_message)
+def _quoted(answer: Answer, secrets: Iterable[str]) -> str:
+    """`HTTP 503: upstream is down`."""
+    said = visible(redact(answer.body.decode(errors="replace"), secrets), _QUOTED)
+    return f"HTTP {answer.status}: {said}" if said else f"HTTP {answer.status}"

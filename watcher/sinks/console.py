@@ -20,8 +20,11 @@ class Console:
 
     async def send(self, notification: Notification) -> Json | None:
         """Write and flush. Raises SinkError when nobody reads any more."""
+        message = notification.message
+        lines = [visible(f"{message.symbol} {message.text}", 4000)]
+        lines += [f"    {visible(line)}" for line in message.lines]
         try:
-            await asyncio.to_thread(self._write, _block(notification))
+            await asyncio.to_thread(_print, lines, self._stream or sys.stdout)
         except (OSError, ValueError):  # a broken pipe, or a closed file
             raise SinkError("closed", Outcome.RETRY, detail="standard output is closed") from None
         return None
@@ -29,15 +32,9 @@ class Console:
     async def close(self) -> None:
         """The stream is not ours to close."""
 
-    def _write(self, text: str) -> None:
-        stream = self._stream or sys.stdout
-        encoding = stream.encoding or "utf-8"  # a terminal may know no more than ASCII
-        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        stream.flush()
 
-
-def _block(notification: Notification) -> str:
-    message = notification.message
-    lines = [visible(f"{message.symbol} {message.text}", 4000)]
-    lines += [f"    {visible(line)}" for line in message.lines]
-    return "".join(f"{line}\n" for line in lines)
+def _print(lines: list[str], stream: TextIO) -> None:
+    encoding = stream.encoding or "utf-8"  # a terminal may know no more than ASCII
+    text = "".join(f"{line}\n" for line in lines)
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()

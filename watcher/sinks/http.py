@@ -26,22 +26,13 @@ Secret = Callable[[], str]
 
 BODY_CAP: Final = 65_536
 """Bytes of an answer that are read."""
-_FORBIDDEN: Final = [
-    ipaddress.ip_network(network)
-    for network in (
-        "0.0.0.0/8",
-        "169.254.0.0/16",  # link-local: the metadata service of most clouds
-        "100.100.100.200/32",  # that of Alibaba Cloud
-        "168.63.129.16/32",  # that of Azure
-        "224.0.0.0/4",
-        "240.0.0.0/4",
-        "::/128",
-        "fe80::/10",
-        "fd00:ec2::254/128",
-        "fd20:ce::254/128",
-        "ff00::/8",
-    )
-]
+_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "deployment-watcher"}
+_NO_RECEIVERS: Final = (
+    "0.0.0.0/8 224.0.0.0/4 240.0.0.0/4 ::/128 ff00::/8 169.254.0.0/16 fe80::/10"
+    # Metadata services that are not link-local: Alibaba's, Azure's, AWS's and Google's.
+    " 100.100.100.200/32 168.63.129.16/32 fd00:ec2::254/128 fd20:ce::254/128"
+)
+_FORBIDDEN: Final = [ipaddress.ip_network(network) for network in _NO_RECEIVERS.split()]
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -71,12 +62,16 @@ class Sender:
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post `body`; any status is an answer. Raises SinkError, which says nothing of the URL."""
-        target = self._target(url)
+        try:
+            check_url(url, self._allow_http)
+        except ValueError as error:  # says what is wrong, not with what
+            raise SinkError("bad_url", Outcome.PARK, detail=str(error)) from None
         attempt = _Attempt()
         try:
-            return await self._exchange(target, body, headers, attempt)
+            return await self._exchange(URL(url), body, headers, attempt)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise attempt.failed(error) from None  # its own text may name the whole URL
+            # Its own text may name the whole URL.
+            raise attempt.refusal or failed(error, attempt.sent) from None
 
     async def _exchange(
         self, url: URL, body: bytes, headers: Mapping[str, str], attempt: "_Attempt"
@@ -87,14 +82,16 @@ class Sender:
             resolver=self._resolver(),
             socket_factory=attempt.socket,
         )
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(attempt.began)
         async with (
             aiohttp.ClientSession(
                 connector=connector,
                 timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,  # a bomb stays as small as it was sent
-                headers={"Accept-Encoding": "identity", "User-Agent": "deployment-watcher"},
-                trace_configs=[attempt.trace()],
+                headers=_HEADERS,
+                trace_configs=[trace],
             ) as session,
             session.post(
                 url,
@@ -106,16 +103,6 @@ class Sender:
             ) as response,
         ):
             return Answer(response.status, response.headers, await _read(response.content))
-
-    def _target(self, text: str) -> URL:
-        try:
-            check_url(text, self._allow_http)
-        except ValueError as error:  # says what is wrong, not with what
-            raise SinkError("bad_url", Outcome.PARK, detail=str(error)) from None
-        try:
-            return URL(text)
-        except ValueError:
-            raise SinkError("bad_url", Outcome.PARK, detail="is not a URL") from None
 
     def _context(self) -> ssl.SSLContext:
         """Certificates are always verified; the context is kept until the CA file changes."""
@@ -129,36 +116,24 @@ class Sender:
 
 
 class _Attempt:
-    """What is known of one exchange: whether a request went out, which address was refused."""
+    """What is known of one exchange."""
 
-    def __init__(self) -> None:
-        self.sent = False
-        self.refused = ""
+    sent = False
+    """The request is on its way: from now on it may have arrived."""
+    refusal: SinkError | None = None
+
+    async def began(self, *_: object) -> None:
+        """Its headers have been written."""
+        self.sent = True
 
     def socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
         """Every connection begins here, so a name cannot turn into another address later."""
         family, kind, protocol, _, where = address
         if is_forbidden(str(where[0])):
-            self.refused = str(where[0])
+            detail = f"{where[0]} is no address for a receiver"
+            self.refusal = SinkError("forbidden_address", Outcome.PARK, detail=detail)
             raise PermissionError
         return socket.socket(family, kind, protocol)
-
-    def failed(self, error: Exception) -> SinkError:
-        """What went wrong."""
-        if not self.refused:
-            return failed(error, self.sent)
-        detail = f"{self.refused} is no address for a receiver"
-        return SinkError("forbidden_address", Outcome.PARK, detail=detail)
-
-    def trace(self) -> aiohttp.TraceConfig:
-        """Notes that the request is on its way: from then on it may have arrived."""
-
-        async def sent(*_: object) -> None:
-            self.sent = True
-
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(sent)
-        return trace
 
 
 def read_secret(secret: Secret) -> str:

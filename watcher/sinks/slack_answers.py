@@ -1,10 +1,9 @@
-"""What Slack's error words mean for a delivery, and how far a long message has come.
+"""What Slack's error words mean for a delivery.
 
 The words are those of chat.postMessage, chat.update (https://docs.slack.dev/reference/methods) and
 of incoming webhooks, classed as in delivery reference §1.4.
 """
 
-from collections import OrderedDict
 from typing import Final
 
 from watcher.errors import Outcome, SinkError
@@ -44,42 +43,17 @@ _AMBIGUOUS: Final = frozenset(
     {"internal_error", "fatal_error", "request_timeout", "duplicate_message_not_found"}
 )
 """Some of the operation may have succeeded."""
-_REMEMBERED: Final = 100
 
 
 def refused(word: str, detail: str = "") -> SinkError:
     """The error for Slack's `word`; one that is not known is tried again until it is too old."""
-    outcome = _WORDS.get(word)
-    for prefix, meaning in _PREFIXES.items():
-        if outcome is None and word.startswith(prefix):
-            outcome = meaning
+    outcome = meaning(word)
     if outcome is None:  # the word goes into the detail only: it labels a metric otherwise
         return SinkError("unknown_error", Outcome.RETRY, detail=detail or word[:100])
     return SinkError(word, outcome, detail=detail, ambiguous=word in _AMBIGUOUS)
 
 
-def is_known(word: str) -> bool:
-    """Whether this is one of Slack's error words."""
-    return word in _WORDS or word.startswith(tuple(_PREFIXES))
-
-
-class Progress:
-    """Which pages of a delivery have arrived, so that the next attempt goes on where this one ended.
-
-    In memory only: after a restart a list that was cut short begins anew.
-    """
-
-    def __init__(self) -> None:
-        self._sent: OrderedDict[str, int] = OrderedDict()
-
-    def sent(self, delivery: str) -> int:
-        """How many have."""
-        return self._sent.get(delivery, 0)
-
-    def advance(self, delivery: str, sent: int, total: int) -> None:
-        """Note that `sent` of `total` have; the last one ends it."""
-        self._sent.pop(delivery, None)
-        if sent < total:
-            self._sent[delivery] = sent
-        if len(self._sent) > _REMEMBERED:
-            self._sent.popitem(last=False)
+def meaning(word: str) -> Outcome | None:
+    """What this one of Slack's error words means; None if it is none that is known."""
+    begun = (outcome for prefix, outcome in _PREFIXES.items() if word.startswith(prefix))
+    return _WORDS.get(word) or next(begun, None)

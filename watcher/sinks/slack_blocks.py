@@ -30,7 +30,7 @@ from slack_sdk.models.blocks import (
 
 from watcher.core.compose import NAMES_SHOWN
 from watcher.core.message import Message, visible
-from watcher.core.model import Event, Json
+from watcher.core.model import Json
 
 TEXT_LIMIT: Final = 4000
 """chat.update refuses more."""
@@ -63,12 +63,6 @@ def plain(message: Message) -> Json:
     }
 
 
-def metadata(event: Event, delivery_id: str) -> Json:
-    """How a message is found again by whoever may read the channel's history; no secrets."""
-    payload = {"delivery_id": delivery_id, "incident_id": event.incident, "seq": event.sequence}
-    return {"event_type": "deployment_watcher", "event_payload": payload}
-
-
 def summary(message: Message) -> Message:
     """The first lines of a long list: its thread has them all."""
     shown = pages(replace(message, lines=message.lines[:NAMES_SHOWN]))[0].lines
@@ -86,16 +80,34 @@ def pages(message: Message, room: int = CARD_LINES) -> Sequence[Message]:
             groups.append([])
             room = LIST_LINES - units(line)
         groups[-1].append(line)
-    return [_page(message, number, lines, len(groups)) for number, lines in enumerate(groups, 1)]
+    first, *others = groups
+    return [
+        replace(message, lines=tuple(first)),
+        *(_page(message, f"{n} of {len(groups)}", lines) for n, lines in enumerate(others, 2)),
+    ]
 
 
-def _page(message: Message, number: int, lines: Sequence[str], total: int) -> Message:
-    if number == 1:
-        return replace(message, lines=tuple(lines))
-    title = f"{message.title} ({number} of {total})"
-    names = ", ".join(line.partition(": ")[0] for line in lines)
-    said = f"{title}: {names}"
+def _page(message: Message, number: str, lines: Sequence[str]) -> Message:
+    title = f"{message.title} ({number})"
+    said = f"{title}: {', '.join(line.partition(': ')[0] for line in lines)}"
     return replace(message, line=title, text=said, why="", lines=tuple(lines), broadcast=False)
+
+
+class Unsent:
+    """How far the pages of a list have come that was cut short: the next attempt goes on there.
+
+    Of the last such delivery, in memory: otherwise a list begins anew.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[str, int] = {}
+
+    def pages(self, delivery: str, pages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
+        """Those left to send, numbered from 0; asking for the next one says that one has arrived."""
+        for number in range(self._sent.get(delivery, 0), len(pages)):
+            yield number, pages[number]
+            self._sent = {delivery: number + 1}
+        self._sent = {}
 
 
 def escape(text: str) -> str:
@@ -120,14 +132,12 @@ def clip_middle(text: str, limit: int) -> str:
     """Cut from the middle: both ends of a long name tell it from others."""
     if units(text) <= limit:
         return text
-    head = _prefix(text, (limit - 1) // 2)
-    tail = _prefix(text[::-1], (limit - 1) // 2)
+    head, tail = (_prefix(end, (limit - 1) // 2) for end in (text, text[::-1]))
     return f"{text[:head]}…{text[len(text) - tail :]}"
 
 
-def _prefix(text: str, limit: int) -> int:
-    """How many characters fit into `limit` units."""
-    room = limit
+def _prefix(text: str, room: int) -> int:
+    """How many characters fit into `room` units."""
     for at, character in enumerate(text):
         room -= units(character)
         if room < 0:
@@ -139,13 +149,13 @@ def _prefix(text: str, limit: int) -> int:
 
 def _card(message: Message) -> Iterator[Block]:
     """The incident's own message: what it is, since when, the facts, why, what to run first."""
-    yield HeaderBlock(text=_literal(clip_middle(_headline(message), HEADER_LIMIT)))
+    headline = visible(f"{message.symbol} {message.title}") or "…"
+    yield HeaderBlock(text=_literal(clip_middle(headline, HEADER_LIMIT)))
     if message.since is not None:
         since = MarkdownTextObject(text=f"*Since* {_date(message.since)}", verbatim=True)
         yield SectionBlock(text=since)
-    body: list[RichTextElement] = [_facts(message)] if message.facts else []
-    if why := clip(visible(message.why), _WHY_LIMIT):
-        body.append(RichTextQuoteElement(elements=[_text(why)]))
+    body = [_facts(message)] if message.facts else []
+    body += _why(message)
     if command := clip(visible(message.command), _WHY_LIMIT):
         body.append(RichTextPreformattedElement(elements=[_text(command)]))
     if body := body + _list(message):
@@ -157,21 +167,9 @@ def _card(message: Message) -> Iterator[Block]:
 
 def _news(message: Message) -> Iterator[Block]:
     """One entry of the thread, complete in itself since it may be broadcast to the channel."""
-    said = visible(f"{message.symbol} {message.line or message.text}")
-    body: list[RichTextElement] = [
-        RichTextSectionElement(elements=[_text(clip(said, _WHY_LIMIT) or "…")])
-    ]
-    if why := clip(visible(message.why), _WHY_LIMIT):
-        body.append(RichTextQuoteElement(elements=[_text(why)]))
-    yield RichTextBlock(elements=body + _list(message))
-
-
-def _headline(message: Message) -> str:
-    return visible(f"{message.symbol} {message.title}") or "…"
-
-
-def _literal(text: str) -> PlainTextObject:
-    return PlainTextObject(text=text, emoji=False)
+    said = clip(visible(f"{message.symbol} {message.line or message.text}"), _WHY_LIMIT) or "…"
+    news = RichTextSectionElement(elements=[_text(said)])
+    yield RichTextBlock(elements=[news, *_why(message), *_list(message)])
 
 
 def _facts(message: Message) -> RichTextElement:
@@ -182,9 +180,18 @@ def _facts(message: Message) -> RichTextElement:
     return RichTextSectionElement(elements=parts)
 
 
+def _why(message: Message) -> list[RichTextElement]:
+    why = clip(visible(message.why), _WHY_LIMIT)
+    return [RichTextQuoteElement(elements=[_text(why)])] if why else []
+
+
 def _list(message: Message) -> list[RichTextElement]:
     rows = [RichTextSectionElement(elements=[_text(line)]) for line in message.lines]
     return [RichTextListElement(style="bullet", elements=rows)] if rows else []
+
+
+def _literal(text: str) -> PlainTextObject:
+    return PlainTextObject(text=text, emoji=False)
 
 
 def _text(text: str, bold: bool | None = None) -> RichTextElement:

@@ -1,6 +1,7 @@
 """Slack by bot token: one message per incident, edited as it changes, its history in the thread."""
 
 import uuid
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -11,12 +12,13 @@ from watcher.core.model import Json, Part
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
 from watcher.sinks import slack_blocks
-from watcher.sinks.answers import Answer, check, describe
+from watcher.sinks.answers import check, unreadable
 from watcher.sinks.http import Secret, Sender, read_secret
-from watcher.sinks.slack_answers import Progress, refused
+from watcher.sinks.slack_answers import refused
+from watcher.sinks.slack_blocks import LIST_LINES, Unsent
 
 API_URL: Final = "https://slack.com/api/"
-_SPACE: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "pages.deployment-watcher.dev")
+_PAGES: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "pages.deployment-watcher.dev")
 
 
 class SlackBot:
@@ -32,55 +34,38 @@ class SlackBot:
         self._token = token
         self._channel = channel
         self._api_url = f"{api_url.rstrip('/')}/"
-        self._progress = Progress()
+        self._unsent = Unsent()
 
     async def send(self, notification: Notification) -> Json | None:
         """Deliver one part; Outcome.REPOST when the message it belongs to is gone."""
-        match notification.part:
-            case Part.EDIT:
-                return await self._edit(notification)
-            case Part.REPLY:
-                return await self._reply(notification)
-            case _:
-                message = slack_blocks.summary(notification.message)
-                content = self._content(notification, message, brief=False)
-                content["client_msg_id"] = notification.delivery_id
-                return await self._call("chat.postMessage", {"channel": self._channel, **content})
+        if notification.part is Part.REPLY:
+            return await self._reply(notification, _thread(notification))
+        card = _content(notification, slack_blocks.summary(notification.message))
+        if notification.part is Part.EDIT:
+            return await self._call("chat.update", {**_thread(notification), **card})
+        post = {"channel": self._channel, "client_msg_id": notification.delivery_id}
+        return await self._call("chat.postMessage", {**post, **card})
 
     async def close(self) -> None:
         """Nothing is kept open."""
 
-    async def _edit(self, notification: Notification) -> Json:
-        thread = _thread(notification)
-        message = slack_blocks.summary(notification.message)
-        content = self._content(notification, message, brief=False)
-        return await self._call("chat.update", {**thread, **content})
-
-    async def _reply(self, notification: Notification) -> Json:
-        thread = _thread(notification)
-        delivery = notification.delivery_id
-        pages = slack_blocks.pages(notification.message, slack_blocks.LIST_LINES)
-        receipt: Json = thread
-        for number in range(self._progress.sent(delivery), len(pages)):
-            page = pages[number]
+    async def _reply(self, notification: Notification, thread: Json) -> Json:
+        delivery, receipt = notification.delivery_id, thread
+        pages = slack_blocks.pages(notification.message, LIST_LINES)
+        for number, page in self._unsent.pages(delivery, pages):
+            page_id = str(uuid.uuid5(_PAGES, f"{delivery}/{number}")) if number else delivery
             body = {
                 "channel": thread["channel"],
                 "thread_ts": thread["ts"],
                 "reply_broadcast": page.broadcast,
-                "client_msg_id": str(uuid.uuid5(_SPACE, f"{delivery}/{number}")) if number else delivery,
-                **self._content(notification, page, brief=True),
-            }  # fmt: skip
+                "client_msg_id": page_id,
+                **_content(notification, page, brief=True),
+            }
             receipt = await self._call("chat.postMessage", body)
-            self._progress.advance(delivery, number + 1, len(pages))
         return receipt
 
-    def _content(self, notification: Notification, message: Message, *, brief: bool) -> Json:
-        marks = slack_blocks.metadata(notification.event, notification.delivery_id)
-        if notification.plain:
-            return {**slack_blocks.plain(message), "metadata": marks}
-        return {**slack_blocks.render(message, brief=brief), "metadata": marks}
-
     async def _call(self, method: str, body: Json) -> Json:
+        """Only `ok` with a `ts` is success: anything else may come from a proxy, or be half done."""
         token = read_secret(self._token)
         headers = {
             "Authorization": f"Bearer {token}",
@@ -88,33 +73,33 @@ class SlackBot:
         }
         answer = await self._sender.post(self._api_url + method, msgspec.json.encode(body), headers)
         check(answer, self._sender.clock.wall(), [token])
-        return _receipt(answer, token)
+        reply = _Reply()
+        with suppress(msgspec.DecodeError):
+            reply = msgspec.json.decode(answer.body, type=_Reply)
+        if reply.ok and reply.channel and reply.ts:
+            return {"channel": reply.channel, "ts": reply.ts}
+        raise refused(reply.error) if reply.error else unreadable(answer, token)
 
 
 class _Reply(msgspec.Struct):
     """Of Slack's answer what a receipt needs."""
 
-    ok: bool
+    ok: bool = False
     error: str = ""
     channel: str = ""
     ts: str = ""
 
 
-def _receipt(answer: Answer, token: str) -> Json:
-    """Only `ok` with a `ts` is success: anything else may come from a proxy, or be half done."""
-    try:
-        reply = msgspec.json.decode(answer.body, type=_Reply)
-    except msgspec.DecodeError:
-        raise _unreadable(answer, token) from None
-    if not reply.ok:
-        raise refused(reply.error)
-    if not (reply.channel and reply.ts):
-        raise _unreadable(answer, token)
-    return {"channel": reply.channel, "ts": reply.ts}
-
-
-def _unreadable(answer: Answer, token: str) -> SinkError:
-    return SinkError("bad_answer", Outcome.RETRY, detail=describe(answer, [token]), ambiguous=True)
+def _content(notification: Notification, message: Message, *, brief: bool = False) -> Json:
+    """With marks by which whoever may read the channel's history finds it again; no secrets."""
+    marks = {
+        "delivery_id": notification.delivery_id,
+        "incident_id": notification.event.incident,
+        "seq": notification.event.sequence,
+    }
+    plain = notification.plain
+    shown = slack_blocks.plain(message) if plain else slack_blocks.render(message, brief=brief)
+    return {**shown, "metadata": {"event_type": "deployment_watcher", "event_payload": marks}}
 
 
 def _thread(notification: Notification) -> Json:

@@ -5,12 +5,12 @@ from datetime import timedelta
 import msgspec
 
 from watcher.core.model import Json
-from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
 from watcher.sinks import slack_blocks
-from watcher.sinks.answers import Answer, check, describe
+from watcher.sinks.answers import check, unreadable
 from watcher.sinks.http import Secret, Sender, read_secret
-from watcher.sinks.slack_answers import Progress, is_known, refused
+from watcher.sinks.slack_answers import meaning, refused
+from watcher.sinks.slack_blocks import Unsent
 
 
 class SlackWebhook:
@@ -20,17 +20,14 @@ class SlackWebhook:
         self.traits = Traits(name, chat=True, concurrency=1, rate=1.0, max_age=timedelta(hours=24))
         self._sender = sender
         self._url = url
-        self._progress = Progress()
+        self._unsent = Unsent()
 
     async def send(self, notification: Notification) -> Json | None:
         """Post, a long list on several pages. There is no receipt: Slack only says `ok`."""
         pages = slack_blocks.pages(notification.message)
-        delivery = notification.delivery_id
-        for number in range(self._progress.sent(delivery), len(pages)):
-            page = pages[number]
-            render = slack_blocks.render(page, brief=number > 0)
-            await self._post(slack_blocks.plain(page) if notification.plain else render)
-            self._progress.advance(delivery, number + 1, len(pages))
+        for number, page in self._unsent.pages(notification.delivery_id, pages):
+            content = slack_blocks.render(page, brief=number > 0)
+            await self._post(slack_blocks.plain(page) if notification.plain else content)
         return None
 
     async def close(self) -> None:
@@ -41,13 +38,8 @@ class SlackWebhook:
         headers = {"Content-Type": "application/json; charset=utf-8"}
         answer = await self._sender.post(url, msgspec.json.encode(content), headers)
         word = answer.body.decode(errors="replace").strip()
-        if answer.status != 429 and is_known(word):
+        if answer.status != 429 and meaning(word):
             raise refused(word, f"HTTP {answer.status}")
         check(answer, self._sender.clock.wall(), [url])
         if word != "ok":
-            raise _unreadable(answer, url)
-
-
-def _unreadable(answer: Answer, url: str) -> SinkError:
-    """A success that Slack did not write: a captive proxy answers like this."""
-    return SinkError("bad_answer", Outcome.RETRY, detail=describe(answer, [url]), ambiguous=True)
+            raise unreadable(answer, url)

@@ -17,18 +17,16 @@ import msgspec
 from msgspec.structs import asdict
 
 from watcher.core.message import visible
-from watcher.core.model import ENDS, Event, Json, Subject
+from watcher.core.model import ENDS, Json, Subject
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
 from watcher.sinks.answers import check
 from watcher.sinks.http import Secret, Sender, read_secret
 
-BODY_LIMIT: Final = 65_536
-"""Bytes: what a CloudEvents intermediary must forward."""
 _MESSAGE_LIMIT: Final = 4000
-"""Characters of the cluster's own words: far under the limit however they are encoded."""
+"""Characters of the cluster's own words. However they are encoded the body stays far under the
+64 KiB that a CloudEvents intermediary must forward."""
 _TRIMMED: Final = 200
-_PREFIX: Final = "whsec_"
 
 
 class Webhook:
@@ -51,7 +49,7 @@ class Webhook:
         body = msgspec.json.encode(envelope(notification, limit))
         headers = {
             "Content-Type": "application/cloudevents+json; charset=utf-8",
-            **signed(notification.delivery_id, now, body, secrets),
+            **_signed(notification.delivery_id, now, body, secrets),
         }
         check(await self._sender.post(url, body, headers), now, [url, *secrets])
         return None
@@ -77,23 +75,22 @@ def envelope(notification: Notification, limit: int = _MESSAGE_LIMIT) -> Json:
     }
 
 
-def signed(delivery: str, now: datetime, body: bytes, secrets: Sequence[str]) -> Mapping[str, str]:
+def _signed(delivery: str, now: datetime, body: bytes, secrets: Sequence[str]) -> Mapping[str, str]:
     """Standard Webhooks headers: `id.timestamp.body` under every secret, in one list."""
     timestamp = str(int(now.timestamp()))
     headers = {"webhook-id": delivery, "webhook-timestamp": timestamp}
-    if secrets:
-        content = b".".join((delivery.encode(), timestamp.encode(), body))
-        macs = [hmac.digest(_key(secret), content, hashlib.sha256) for secret in secrets]
-        headers["webhook-signature"] = " ".join(f"v1,{base64.b64encode(m).decode()}" for m in macs)
-    return headers
+    content = b".".join((delivery.encode(), timestamp.encode(), body))
+    macs = [hmac.digest(_key(secret), content, hashlib.sha256) for secret in secrets]
+    signatures = " ".join(f"v1,{base64.b64encode(mac).decode()}" for mac in macs)
+    return headers | ({"webhook-signature": signatures} if signatures else {})
 
 
 def _key(secret: str) -> bytes:
     """`whsec_` stands before base64, with or without padding; anything else is the key itself."""
-    if not secret.startswith(_PREFIX):
+    if not secret.startswith("whsec_"):
         return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(_PREFIX) + "==", validate=False)
+        return base64.b64decode(secret.removeprefix("whsec_") + "==")
     except binascii.Error:
         raise SinkError("secret_malformed", Outcome.PARK, detail="whsec_ without base64") from None
 
@@ -110,38 +107,35 @@ def _data(notification: Notification, limit: int) -> Json:
     """All that a receiver may want to decide on without asking anybody."""
     event, message = notification.event, notification.message
     ended = event.edge in ENDS
-    texts = {"message": event.message, "summary": message.text}
     data: Json = {
         "incident": event.incident,
         "delivery": notification.delivery_id,
-        "event": event.edge.value,
+        "event": event.edge,
         "cluster": event.subject.cluster,
         "namespace": event.subject.namespace or None,
         "name": event.subject.name or None,
         "uid": event.subject.uid or None,
         "reason": event.reason,
-        "severity": event.severity.value,
+        "severity": event.severity,
         "title": visible(message.title, 500),
-        **{key: visible(text, limit) for key, text in texts.items()},
-        "truncated": any(len(text) > limit for text in texts.values()),
+        "message": visible(event.message, limit),
+        "summary": visible(message.text, limit),
+        "truncated": max(len(event.message), len(message.text)) > limit,
         "since": _time(event.since),
         "opened_at": _time(event.opened_at),
         "flapping": event.flapping,
         "worsened": event.worsened,
-        "resolution": event.resolution and event.resolution.value,
+        "resolution": event.resolution,
         "duration_seconds": max(0.0, (event.at - event.since).total_seconds()) if ended else None,
         "blind_seconds": event.blind_for,
-        "facts": _facts(event),
+        "facts": event.facts and _known(asdict(event.facts)),
         "command": message.command or None,
     }
-    return {key: value for key, value in data.items() if value is not None}
+    return _known(data)
 
 
-def _facts(event: Event) -> Json | None:
-    facts = event.facts
-    if facts is None:
-        return None
-    return {name: value for name, value in asdict(facts).items() if value is not None}
+def _known(fields: Json) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _time(moment: datetime) -> str:
