@@ -5,16 +5,17 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
 from watcher.core.compose import compose
-from watcher.core.model import Delivery, DeliveryState, Json, Outcome, Part
+from watcher.core.model import DeliveryState, Json, Outcome, Part
 from watcher.core.pace import Pace
 from watcher.core.retry import Failure, SinkState, settle_failure
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
+from watcher.reporting import Reporting
 
 T = TypeVar("T")
 
@@ -22,37 +23,9 @@ _LEASE: Final = timedelta(minutes=2)
 """Longer than any attempt lasts."""
 _LATE_AFTER: Final = timedelta(seconds=60)
 _NEVER_HOT: Final = timedelta(seconds=1)
-_FOLLOWERS: Final = frozenset({Part.EDIT, Part.REPLY})
+_FOLLOWERS: Final = (Part.EDIT, Part.REPLY)
 # What odd data could trip in rendering: that one message is given up, and the queue goes on.
 _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-
-
-class Reporter(Protocol):
-    """What becomes of deliveries, told once it is committed."""
-
-    def sent(self, claim: Claim, at: datetime, took: timedelta) -> None:
-        """The sink has it."""
-
-    def superseded(self, claim: Claim, delivery: Delivery) -> None:
-        """It need not be sent, since what was claimed tells the same or newer."""
-
-    def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
-        """It failed and will be tried again."""
-
-    def parked(self, claim: Claim, error: SinkError, until: datetime) -> None:
-        """The sink needs a human; its queue is kept."""
-
-    def resumed(self, sink: str) -> None:
-        """A parked sink works again."""
-
-    def abandoned(self, claim: Claim, error: SinkError) -> None:
-        """The sink will never take this one."""
-
-    def expired(self, claim: Claim) -> None:
-        """It is older than is of use to anybody."""
-
-    def store_failed(self, sink: str, error: StoreError) -> None:
-        """The store did not answer the dispatcher, which goes on trying."""
 
 
 class Dispatcher:
@@ -67,7 +40,7 @@ class Dispatcher:
         sink: Sink,
         store: Store,
         clock: Clock,
-        reporter: Reporter,
+        reporting: Reporting,
         *,
         timeout: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=10),
@@ -78,15 +51,13 @@ class Dispatcher:
         self._sink = sink
         self._store = store
         self._clock = clock
-        self._reporter = reporter
+        self._reporting = reporting
         self._timeout = timeout
         self._grace = grace
         self._jitter = jitter
         self._pace = Pace.of(sink.traits.rate)
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
-        self._store_failures = 0
-        self._store_retry_at: datetime | None = None
         self._trouble = (clock.now(), "the watcher was not running")
 
     def wake(self) -> None:
@@ -98,7 +69,7 @@ class Dispatcher:
         await self.start()
         try:
             while True:
-                until = await self.step(self._clock.now())
+                until = await self._insist(lambda: self.step(self._clock.now()))
                 await self._clock.wait(self._woken, until)
         finally:
             await self._drain()
@@ -113,28 +84,20 @@ class Dispatcher:
         """Start sending all that may be sent now.
 
         Returns when to step again; None if nothing is to be done before `wake`, which the end of
-        each attempt calls too.
+        each attempt calls too. Raises StoreError.
         """
         self._woken.clear()
         for task in self._in_flight.values():
             if task.done():
                 task.result()  # only what should never be raised is still here
-        if (held := self._held_until(now)) is not None:
+        if (held := self.state.held_until(now)) is not None:
             return held
         places = 1 if self.state.probing else self._sink.traits.concurrency
         places -= len(self._in_flight)
         if places <= 0:
             return None
         room = min(places, self._pace.room(now))
-        if not room:
-            return self._pace.ready_at
-        try:
-            return await self._take(now, room)
-        except StoreError as error:
-            self._reporter.store_failed(self.name, error)
-            self._store_retry_at = now + timedelta(seconds=_store_wait(self._store_failures))
-            self._store_failures += 1
-            return self._store_retry_at
+        return await self._take(now, room) if room else self._pace.ready_at
 
     @property
     def in_flight(self) -> int:
@@ -146,46 +109,46 @@ class Dispatcher:
         while under_way := [task for task in self._in_flight.values() if not task.done()]:
             await asyncio.wait(under_way)
 
-    def _held_until(self, now: datetime) -> datetime | None:
-        if self._store_retry_at and self._store_retry_at > now:
-            return self._store_retry_at
-        return self.state.held_until(now)
-
     async def _take(self, now: datetime, room: int) -> datetime | None:
-        claims = await self._store.claim(
-            self.name, now, room, _LEASE, tuple(self._in_flight), self.state.edits_from
-        )
+        busy = tuple(self._in_flight)
+        edits_from = self.state.edits_from
+        claims = await self._store.claim(self.name, now, room, _LEASE, busy, edits_from)
         for claim in claims:
             for delivery in claim.superseded:
-                self._reporter.superseded(claim, delivery)
-            if not self._expired(claim, now):
+                self._reporting.superseded(claim, delivery)
+            if now - claim.recorded_at > self._sink.traits.max_age:
+                attempt = self._expire(claim)
+            else:
+                attempt = self._deliver(claim)
                 self._pace = self._pace.took(now)
-            task = asyncio.create_task(self._deliver(claim))
+            task = asyncio.create_task(attempt)
             task.add_done_callback(lambda _: self.wake())
             self._in_flight[claim.delivery.incident] = task
         due = now if len(claims) == room else await self._store.next_due(self.name)
-        self._store_failures = 0
         if due is None or due > now or claims:
             return due
         return now + _NEVER_HOT  # of use only if another process has touched the queue
 
-    async def _deliver(self, claim: Claim) -> None:
-        began = self._clock.now()
-        if self._expired(claim, began):
-            end = Settlement(claim.delivery.id, DeliveryState.EXPIRED, began, reason="expired")
-            await self._settle(end, self.state)
-            self._reporter.expired(claim)
-        else:
-            try:
-                receipt = await self._send(claim)
-            except SinkError as error:
-                await self._failed(claim, error)
-            else:
-                await self._delivered(claim, receipt, began)
+    async def _expire(self, claim: Claim) -> None:
+        end = Settlement(
+            claim.delivery.id, DeliveryState.EXPIRED, self._clock.now(), reason="expired"
+        )
+        await self._settle(end, self.state)
+        self._reporting.expired(claim)
         del self._in_flight[claim.delivery.incident]
 
-    def _expired(self, claim: Claim, now: datetime) -> bool:
-        return now - claim.recorded_at > self._sink.traits.max_age
+    async def _deliver(self, claim: Claim) -> None:
+        began = self._clock.now()
+        try:
+            receipt = await self._send(claim)
+        except SinkError as error:
+            await self._failed(claim, error)
+        else:
+            now = self._clock.now()
+            end = Settlement(claim.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt)
+            await self._settle(end, self.state.answered())
+            self._reporting.sent(claim, now, now - began)
+        del self._in_flight[claim.delivery.incident]
 
     async def _send(self, claim: Claim) -> Json | None:
         """One attempt; returns the receipt that later parts refer to."""
@@ -206,6 +169,7 @@ class Dispatcher:
         while True:
             try:
                 receipt = await self._sink.send(self._notification(claim, part, plain))
+                return None if part in _FOLLOWERS else receipt
             except SinkError as error:
                 if error.outcome is Outcome.REPOST and part in _FOLLOWERS:
                     part = Part.POST
@@ -213,30 +177,21 @@ class Dispatcher:
                     plain = True
                 else:
                     raise
-            else:
-                return None if part in _FOLLOWERS else receipt
 
     def _notification(self, claim: Claim, part: Part, plain: bool) -> Notification:
-        late, reason = self._lateness(claim)
-        wall = self._clock.wall()
+        late, late_reason = self._lateness(claim)
         message = compose(
             claim.event,
             latest=claim.latest,
             part=part,
             covers=claim.covers,
             members=claim.members,
-            now=wall,
+            now=self._clock.wall(),
             late=late,
-            late_reason=reason,
+            late_reason=late_reason,
         )
-        return Notification(
-            delivery_id=claim.delivery.id,
-            part=part,
-            message=message,
-            event=claim.event,
-            thread=None if part is Part.POST else claim.thread,
-            plain=plain,
-        )
+        thread = None if part is Part.POST else claim.thread
+        return Notification(claim.delivery.id, part, message, claim.event, thread, plain)
 
     def _lateness(self, claim: Claim) -> tuple[timedelta | None, str]:
         """How late it is, if it is, and why: its own trouble, or what its sink was in meanwhile."""
@@ -246,25 +201,12 @@ class Dispatcher:
         late = self._clock.now() - since
         return (late if late > _LATE_AFTER else None), reason
 
-    async def _delivered(self, claim: Claim, receipt: Json | None, began: datetime) -> None:
-        now = self._clock.now()
-        end = Settlement(claim.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt)
-        await self._settle(end, self.state.answered())
-        self._reporter.sent(claim, now, now - began)
-
     async def _failed(self, claim: Claim, error: SinkError) -> None:
-        now = self._clock.now()
-        failure = Failure(
-            outcome=error.outcome,
-            part=claim.delivery.part,
-            attempts=claim.attempts,
-            age=now - claim.recorded_at,
-            reason=error.reason,
-            retry_after=error.retry_after,
-        )
-        verdict, state = settle_failure(
-            failure, self.state, self._sink.traits.max_age, now, self._jitter()
-        )
+        now, part = self._clock.now(), claim.delivery.part
+        age = now - claim.recorded_at
+        failure = Failure(error.outcome, part, claim.attempts, age, error.reason, error.retry_after)
+        max_age = self._sink.traits.max_age
+        verdict, state = settle_failure(failure, self.state, max_age, now, self._jitter())
         if verdict.due:
             self._trouble = (now, error.reason)
         end = Settlement(
@@ -280,13 +222,13 @@ class Dispatcher:
         await self._settle(end, state)
         match verdict.state:
             case DeliveryState.DEAD:
-                self._reporter.abandoned(claim, error)
+                self._reporting.abandoned(claim, error)
             case DeliveryState.EXPIRED:
-                self._reporter.expired(claim)
+                self._reporting.expired(claim)
             case DeliveryState.PARKED:
-                self._reporter.parked(claim, error, verdict.due or now)
+                self._reporting.parked(claim, error, verdict.due or now)
             case _:
-                self._reporter.deferred(claim, error, verdict.due or now)
+                self._reporting.deferred(claim, error, verdict.due or now)
 
     async def _settle(self, end: Settlement, state: SinkState) -> None:
         """The incident waits until its end is written, or the next delivery could overtake it."""
@@ -294,18 +236,18 @@ class Dispatcher:
         end = replace(end, sink=state if state != before else None)
         await self._insist(lambda: self._store.settle(end))
         if before.parked_reason and not state.parked_reason:
-            self._reporter.resumed(self.name)
+            self._reporting.resumed(self.name)
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask the store until it answers."""
-        failures = 0
+        """Ask the store until it answers, after 1, 2, 4 … 30 s."""
+        wait = 1.0
         while True:
             try:
                 return await ask()
             except StoreError as error:
-                self._reporter.store_failed(self.name, error)
-                await self._clock.sleep(_store_wait(failures))
-                failures += 1
+                self._reporting.store_refused(error)
+                await self._clock.sleep(wait)
+                wait = min(2 * wait, 30.0)
 
     async def _drain(self) -> None:
         tasks = tuple(self._in_flight.values())
@@ -317,8 +259,3 @@ class Dispatcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _store_wait(failures: int) -> float:
-    """Seconds: 1, 2, 4 … 30."""
-    return min(2.0 ** min(failures, 5), 30.0)

@@ -14,6 +14,7 @@ from watcher.core.model import Delivery, DeliveryState, Edge, Event, Json, Outco
 from watcher.dispatcher import Dispatcher
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Store, Traits
+from watcher.reporting import Reporting
 from watcher.stores.database import open_store
 from watcher.testing.clock import ManualClock
 
@@ -95,8 +96,8 @@ class Reports:
     def expired(self, claim: Claim) -> None:
         self._line("expired", claim)
 
-    def store_failed(self, sink: str, error: StoreError) -> None:
-        self.lines.append(f"store_failed {sink}")
+    def store_refused(self, error: StoreError) -> None:
+        self.lines.append(f"store refused: {error}")
 
     def _line(self, what: str, claim: Claim) -> None:
         self.lines.append(f"{what} {claim.event.subject.name}/{claim.event.sequence}")
@@ -146,7 +147,7 @@ def dispatch(store: WatchedStore, reports: Reports) -> Callable[..., Dispatcher]
             sink,
             cast(Store, store),
             clock,
-            reports,
+            cast(Reporting, reports),
             grace=timedelta(seconds=grace),
             timeout=timedelta(seconds=timeout),
             jitter=lambda: 1.0,
@@ -554,16 +555,23 @@ async def test_a_failing_store(
     store: WatchedStore, clock: ManualClock, reports: Reports, dispatch: Build
 ) -> None:
     """The dispatcher asks less and less often, says so, and goes on when the store does."""
-    await store.record(told(event(1)), NOW)
     sink = ScriptedSink(clock)
     dispatcher = dispatch(sink, clock)
+    running = asyncio.create_task(dispatcher.run())
+    await asyncio.wait_for(_until(lambda: store.calls == 4), 5)
+    await store.record(told(event(1)), NOW)
     store.failing = True
     store.calls = 0
-    await pass_time(dispatcher, clock, 300)
+    dispatcher.wake()
+    await clock.advance(300)
     assert store.calls == len(reports.lines) == 6 + 8  # 1, 2, 4, 8, 16 s, then every 30
     store.failing = False
-    await pass_time(dispatcher, clock, 30)
+    await clock.advance(30)
+    await asyncio.wait_for(_until(lambda: reports.lines[-1] == "sent app-1/1"), 5)
     assert sink.told == ["app-1/1 event"]
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_a_settlement_the_store_did_not_take(

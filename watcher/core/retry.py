@@ -23,11 +23,10 @@ _BREAKER_CAP: Final = timedelta(seconds=30)
 
 
 class Verdict(Struct, frozen=True):
-    """How an attempt that failed is settled."""
+    """How an attempt that failed is settled; it is due again unless the state is final."""
 
     state: DeliveryState
     due: datetime | None = None
-    """When to try again, if the state is not final."""
     counted: bool = True
 
 
@@ -77,12 +76,13 @@ class SinkState(Struct, frozen=True):
 
     def restarted(self, now: datetime) -> "SinkState":
         """A restart may be the human's answer to a parked sink: probe at once; a 429 still counts."""
-        pause = self.paused_until and min(self.paused_until, now + LONGEST_WAIT)
-        edits = self.edits_from and min(self.edits_from, now + LONGEST_WAIT)
-        parked = self.parked_until and now
-        breaker = replace(self.breaker, until=self.breaker.until and now)
+        latest = now + LONGEST_WAIT
         return replace(
-            self, paused_until=pause, edits_from=edits, parked_until=parked, breaker=breaker
+            self,
+            paused_until=self.paused_until and min(self.paused_until, latest),
+            edits_from=self.edits_from and min(self.edits_from, latest),
+            parked_until=self.parked_until and now,
+            breaker=replace(self.breaker, until=self.breaker.until and now),
         )
 
 
@@ -107,47 +107,31 @@ def settle_failure(
     `jitter` is 0 to 1: the lower, the sooner. Only what says something of the delivery itself
     counts as its attempt; what says something of the sink does not.
     """
-    sink = _sink_after(failure, sink, now, jitter)
-    if failure.outcome is Outcome.BAD_PAYLOAD:
-        return Verdict(DeliveryState.DEAD), sink
-    if failure.age > max_age:
-        return Verdict(DeliveryState.EXPIRED), sink
+    asked = min(failure.retry_after or timedelta(0), LONGEST_WAIT)
+    stands = sink.answered()
     match failure.outcome:
-        case Outcome.PARK:
-            return Verdict(DeliveryState.PARKED, sink.parked_until, counted=False), sink
-        case Outcome.THROTTLED:
-            until = sink.edits_from if failure.part is Part.EDIT else sink.paused_until
-            return Verdict(DeliveryState.PENDING, until, counted=False), sink
+        case Outcome.BAD_PAYLOAD:
+            return Verdict(DeliveryState.DEAD), stands
         case Outcome.RETRY_SLOWLY:
-            wait = max(_SLOWLY_FROM + jitter * _SLOWLY_SPREAD, _floor(failure))
-            return Verdict(DeliveryState.PENDING, now + wait), sink
-        case _ if sink.breaker.until:
-            # The sink is down, so the delivery is due as soon as the sink is tried again.
-            due = max(sink.breaker.until, now + _floor(failure))
-            return Verdict(DeliveryState.PENDING, due, counted=False), sink
+            wait = max(_SLOWLY_FROM + jitter * _SLOWLY_SPREAD, asked)
+            verdict = Verdict(DeliveryState.PENDING, now + wait)
+        case Outcome.PARK:
+            until = now + _PARKED_FOR
+            stands = replace(stands, parked_until=until, parked_reason=failure.reason)
+            verdict = Verdict(DeliveryState.PARKED, until, counted=False)
+        case Outcome.THROTTLED:
+            until = now + max(_BASE, asked or backoff(sink.throttles, jitter))
+            paused = "edits_from" if failure.part is Part.EDIT else "paused_until"
+            stands = replace(stands, throttles=sink.throttles + 1, **{paused: until})
+            verdict = Verdict(DeliveryState.PENDING, until, counted=False)
         case _:
-            wait = max(backoff(failure.attempts, jitter), _floor(failure))
-            return Verdict(DeliveryState.PENDING, now + wait), sink
-
-
-def _sink_after(failure: Failure, sink: SinkState, now: datetime, jitter: float) -> SinkState:
-    if failure.outcome is Outcome.PARK:
-        until = now + _PARKED_FOR
-        return replace(sink.answered(), parked_until=until, parked_reason=failure.reason)
-    if failure.outcome is Outcome.THROTTLED:
-        wait = max(_BASE, failure.retry_after or backoff(sink.throttles, jitter))
-        until = now + min(wait, LONGEST_WAIT)
-        slowed = replace(sink.answered(), throttles=sink.throttles + 1)
-        if failure.part is Part.EDIT:
-            return replace(slowed, edits_from=until)
-        return replace(slowed, paused_until=until)
-    if failure.outcome in (Outcome.BAD_PAYLOAD, Outcome.RETRY_SLOWLY):
-        return sink.answered()
-    return replace(sink, breaker=sink.breaker.failed(now))
-
-
-def _floor(failure: Failure) -> timedelta:
-    return min(failure.retry_after or timedelta(0), LONGEST_WAIT)
+            breaker = sink.breaker.failed(now)
+            stands = replace(sink, breaker=breaker)
+            # While the sink is down its deliveries are due as soon as it is tried again.
+            wait = timedelta(0) if breaker.until else backoff(failure.attempts, jitter)
+            due = max(breaker.until or now, now + max(wait, asked))
+            verdict = Verdict(DeliveryState.PENDING, due, counted=not breaker.until)
+    return Verdict(DeliveryState.EXPIRED) if failure.age > max_age else verdict, stands
 
 
 def backoff(failures: int, jitter: float) -> timedelta:
