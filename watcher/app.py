@@ -34,8 +34,7 @@ from watcher.ports import Clock, Notification, Record, Sink, Store
 from watcher.reporting import Reporting
 from watcher.sinks.console import Console
 from watcher.sinks.http import Sender
-from watcher.sinks.slack_bot import SlackBot
-from watcher.sinks.slack_webhook import SlackWebhook
+from watcher.sinks.slack import SlackBot, SlackWebhook
 from watcher.sinks.webhook import Webhook
 from watcher.stores.database import open_store
 from watcher.view import View
@@ -150,8 +149,6 @@ class Process:
             await follower.stop(self._clock.now())
         for cluster in self._clusters:
             await cluster.close()
-        for sink in self._sinks:
-            await sink.close()
         await self._store.close()
 
 
@@ -249,8 +246,6 @@ async def _test(sink: Sink, clock: Clock) -> TestResult:
         await sink.send(_test_notification(sink, clock.wall()))
     except SinkError as error:
         return TestResult(sink.traits.name, False, _since(began, clock), str(error))
-    finally:
-        await sink.close()
     return TestResult(sink.traits.name, True, _since(began, clock))
 
 

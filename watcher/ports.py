@@ -285,6 +285,3 @@ class Sink(Protocol):
 
     async def send(self, notification: Notification) -> Json | None:
         """Deliver, and return the receipt that edits and replies need; raises SinkError."""
-
-    async def close(self) -> None:
-        """Give back every connection."""

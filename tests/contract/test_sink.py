@@ -27,8 +27,7 @@ from watcher.errors import Outcome, SinkError
 from watcher.ports import Sink
 from watcher.sinks.console import Console
 from watcher.sinks.http import Sender
-from watcher.sinks.slack_bot import SlackBot
-from watcher.sinks.slack_webhook import SlackWebhook
+from watcher.sinks.slack import SlackBot, SlackWebhook
 from watcher.sinks.webhook import Webhook
 from watcher.testing.slack import CHANNEL, FakeSlack
 

@@ -60,9 +60,6 @@ class ScriptedSink:
             raise answer
         return answer
 
-    async def close(self) -> None:
-        """Nothing is open."""
-
     @property
     def told(self) -> list[str]:
         """What arrived, shortly: `app-1/2 edit`."""

@@ -24,8 +24,7 @@ from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification
 from watcher.sinks.answers import redact
 from watcher.sinks.http import BODY_CAP, Sender, is_forbidden
-from watcher.sinks.slack_bot import SlackBot
-from watcher.sinks.slack_webhook import SlackWebhook
+from watcher.sinks.slack import SlackBot, SlackWebhook
 from watcher.sinks.webhook import Webhook
 from watcher.testing.clock import ManualClock
 from watcher.testing.slack import CHANNEL, FakeSlack, Fault

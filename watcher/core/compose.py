@@ -46,12 +46,10 @@ def compose(
         message = _own(told, now)
     elif event.digest:
         message = _digest(told, members, () if restates else (*covers, event))
-    elif told.edge in ENDS:
-        message = _sight_again(told, members) if told.subject.is_cluster else _over(told, covers)
+    elif told.subject.is_cluster:
+        message = _sight_again(told, members) if told.edge in ENDS else _out_of_sight(told, now)
     else:
-        message = (
-            _out_of_sight(told, now) if told.subject.is_cluster else _down(told, now, restates)
-        )
+        message = _over(told, covers) if told.edge in ENDS else _down(told, now, restates)
     untold = part is Part.POST and told.edge in ENDS and any(e.edge in OPENINGS for e in covers)
     delay = _delay(late, words.trouble(late_reason), untold)
     first = f"Start with: {message.command}" if message.command else ""
@@ -59,6 +57,8 @@ def compose(
         message,
         text=" ".join(filter(None, (words.sentences(message.text, delay), first))),
         notes=(*filter(None, (delay, *message.notes)), f"incident {short_id(event.incident)}"),
+        line=f"{words.at(told.at, told.at)} {message.line}",
+        since=told.since,
         broadcast=part is Part.REPLY and (event.edge in ENDS or event.worsened),
     )
 
@@ -76,25 +76,24 @@ def _delay(late: timedelta | None, reason: str, untold: bool) -> str:
 
 def _down(event: Event, now: datetime, restates: bool) -> Message:
     """A Deployment that is degraded now."""
-    where, reason, since = _name(event), words.reason(event), words.lasting(event.since, now)
+    where, state, since = _name(event), words.state(event), words.lasting(event.since, now)
     numbers, _, said = visible(event.message).partition("; ")
     change = ""
     if event.edge is Edge.UPDATED and not restates:
         change = ", worse than before" if event.worsened else " now"
-    state = words.state(event)
     note = _UNSETTLED if state == "Flapping" else ""
+    reason = ", ".join(filter(None, (words.reason(event), numbers)))
     lead = f"{state}{change}: Deployment {where} in {_cluster(event)} {since}: {reason}"
     return Message(
-        state=state,
-        symbol=words.SYMBOLS[state],
-        title=f"{state}: {where}",
-        text=words.sentences(f"{lead}, {numbers}" if numbers else lead, said, note),
+        state,
+        words.SYMBOLS[state],
+        f"{state}: {where}",
+        words.sentences(lead, said, note),
         facts=(*_facts(event), Fact("Lasting", words.readable(now - event.since))),
         why=_why(event),
         command=words.command(event),
         notes=(note,),
-        line=_line(event, f"{state}{change}: {where} in {_cluster(event)} {since}"),
-        since=event.since,
+        line=f"{state}{change}: {where} in {_cluster(event)} {since}",
     )
 
 
@@ -105,45 +104,38 @@ def _over(event: Event, covers: Sequence[Event]) -> Message:
     lead = f"{state}: Deployment {where} in {_cluster(event)}"
     if event.edge is Edge.CLOSED:
         how = f" ({event.resolution.replace('_', ' ')})" if event.resolution else ""
-        lead, after = (
-            f"{lead} {words.ending(event)}",
-            f"It was {was} {window} and had not recovered",
-        )
+        lead = f"{lead} {words.ending(event)}"
+        after = f"It was {was} {window} and had not recovered"
     else:
         how = f" after {words.readable(event.at - event.since)}"
-        lead, after = f"{lead} was {was} {window}", _now_available(event)
+        lead, facts = f"{lead} was {was} {window}", event.facts
+        after = f"Now {facts.available} of {facts.desired} replicas available" if facts else ""
+    news = f"{state}{how}: {where} in {_cluster(event)}"
     return Message(
-        state=state,
-        symbol=words.SYMBOLS[state],
-        title=f"{state}{how}: {where}",
-        text=words.sentences(lead, after, f"The reason was: {_why(event)}"),
+        state,
+        words.SYMBOLS[state],
+        f"{state}{how}: {where}",
+        words.sentences(lead, after, _reason_was(event)),
         facts=(*_facts(event), Fact("Lasted", window)),
-        why=f"The reason was: {_why(event)}",
-        line=_line(
-            event, f"{state}{how}: {where} in {_cluster(event)}", after[:1].lower() + after[1:]
-        ),
-        since=event.since,
+        why=_reason_was(event),
+        line=f"{news}, {after[0].lower()}{after[1:]}" if after else news,
     )
 
 
 def _out_of_sight(event: Event, now: datetime) -> Message:
     """A cluster that cannot be seen now."""
-    state, since = words.state(event), words.lasting(event.since, now)
-    lead = f"{state}: cluster {_cluster(event)} {since}: {_why(event)}"
+    state, since, cluster = words.state(event), words.lasting(event.since, now), _cluster(event)
+    news = f"{state}: cluster {cluster} {since}"
     return Message(
-        state=state,
-        symbol=words.SYMBOLS.get(state, "🔌"),
-        title=f"{state}: cluster {_cluster(event)}",
-        text=words.sentences(lead, _UNSEEN),
-        facts=(
-            Fact("Cluster", _cluster(event)),
-            Fact("Lasting", words.readable(now - event.since)),
-        ),
+        state,
+        words.SYMBOLS.get(state, "🔌"),
+        f"{state}: cluster {cluster}",
+        words.sentences(f"{news}: {_why(event)}", _UNSEEN),
+        facts=(Fact("Cluster", cluster), Fact("Lasting", words.readable(now - event.since))),
         why=_why(event),
         command=words.command(event),
         notes=(_UNSEEN,),
-        line=_line(event, f"{state}: cluster {_cluster(event)} {since}"),
-        since=event.since,
+        line=news,
     )
 
 
@@ -152,22 +144,20 @@ def _sight_again(event: Event, members: Sequence[Event]) -> Message:
     blind = timedelta(seconds=event.blind_for) if event.blind_for else event.at - event.since
     window, state = words.window(event.at - blind, event.at), words.state(event)
     ended = "is no longer watched" if state == "Closed" else "is in sight again"
-    lines = tuple(_member(member, event.at) for member in members)
-    meanwhile = f"Meanwhile: {_names(members)}" if members else ""
+    cluster = _cluster(event)
     return Message(
-        state=state,
-        symbol=words.SYMBOLS[state],
-        title=f"{state} after {words.readable(blind)}: cluster {_cluster(event)}",
-        text=words.sentences(
-            f"{state}: cluster {_cluster(event)} {ended}, the watcher was blind {window}",
-            meanwhile,
-            f"The reason was: {_why(event)}",
+        state,
+        words.SYMBOLS[state],
+        f"{state} after {words.readable(blind)}: cluster {cluster}",
+        words.sentences(
+            f"{state}: cluster {cluster} {ended}, the watcher was blind {window}",
+            f"Meanwhile: {_names(members)}" if members else "",
+            _reason_was(event),
         ),
-        facts=(Fact("Cluster", _cluster(event)), Fact("Blind", window)),
-        why=f"The reason was: {_why(event)}",
-        line=_line(event, f"{state}: cluster {_cluster(event)}", f"blind {window}"),
-        lines=lines,
-        since=event.since,
+        facts=(Fact("Cluster", cluster), Fact("Blind", window)),
+        why=_reason_was(event),
+        line=f"{state}: cluster {cluster}, blind {window}",
+        lines=tuple(_member(member, event.at) for member in members),
     )
 
 
@@ -178,18 +168,18 @@ def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Me
     listed = [m for m in members if m.incident in named] if news else members
     if event.edge not in ENDS:  # the last reply sums up all of it
         members = listed
-    ended = [member for member in members if member.edge in ENDS]
-    over = bool(members) and len(ended) == len(members)
-    title = f"{_count(members)} {'were ' if over else ''}degraded in {_cluster(event)}"
-    if ended:
+    over = bool(members) and all(member.edge in ENDS for member in members)
+    many = f"{len(members)} Deployment{'' if len(members) == 1 else 's'}"
+    title = f"{many} {'were ' if over else ''}degraded in {_cluster(event)}"
+    if any(member.edge in ENDS for member in members):
         title = f"{title}: {_standing(members)}"
     state = "Recovered" if over else "Degraded"
     total = any(m.edge not in ENDS and words.nothing_serves(m) for m in members)
     return Message(
-        state=state,
-        symbol=words.SYMBOLS["Unavailable" if total else state],
-        title=title,
-        text=words.sentences(title, _names(listed)),
+        state,
+        words.SYMBOLS["Unavailable" if total else state],
+        title,
+        words.sentences(title, _names(listed)),
         facts=(
             Fact("Cluster", _cluster(event)),
             Fact("Deployments", _standing(members)),
@@ -197,36 +187,27 @@ def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Me
             Fact("By reason", _tally(words.reason(member) for member in members)),
         ),
         command="" if over else "kubectl get events --all-namespaces --field-selector type=Warning",
-        line=_line(event, title),
+        line=title,
         lines=tuple(_member(member, event.at) for member in listed),
-        since=event.since,
     )
 
 
 def _own(event: Event, now: datetime) -> Message:
     """The watcher speaks of itself: a sink that fails or works again, the store, a test."""
-    state, message = words.own_state(event), visible(event.message)
-    test = event.reason == "test"
+    state, message = words.state(event), visible(event.message)
     what = f"the watcher's {f'sink {_name(event)}' if event.subject.name else 'store'}"
-    title = f"{state}: {'this is how a message arrives' if test else what}"
-    since = "" if event.edge in ENDS or test else f" {words.lasting(event.since, now)}"
-    return Message(
-        state=state,
-        symbol=words.SYMBOLS.get(state, "⚠️"),
-        title=title,
-        text=words.sentences(f"{title}{since}", message),
-        why=message,
-        line=_line(event, title),
-        since=event.since,
-    )
+    since = f" {words.lasting(event.since, now)}"
+    if event.reason == "test":
+        what, since = "this is how a message arrives", ""
+    elif event.edge in ENDS:
+        since = ""
+    title = f"{state}: {what}"
+    text = words.sentences(f"{title}{since}", message)
+    return Message(state, words.SYMBOLS.get(state, "⚠️"), title, text, why=message, line=title)
 
 
 def _urgency(member: Event) -> tuple[bool, bool, str]:
     return member.edge in ENDS, not words.nothing_serves(member), str(member.subject)
-
-
-def _count(members: Sequence[Event]) -> str:
-    return f"{len(members)} {'Deployment' if len(members) == 1 else 'Deployments'}"
 
 
 def _standing(members: Iterable[Event]) -> str:
@@ -274,14 +255,8 @@ def _why(event: Event) -> str:
     return between.join(filter(None, (words.reason(event), visible(event.message))))
 
 
-def _now_available(event: Event) -> str:
-    facts = event.facts
-    return f"Now {facts.available} of {facts.desired} replicas available" if facts else ""
-
-
-def _line(event: Event, what: str, detail: str = "") -> str:
-    """`14:14 UTC Recovered after 12 min: shop/checkout in prod-eu, now 3 of 3 replicas available`."""
-    return f"{words.at(event.at, event.at)} {', '.join(filter(None, (what, detail)))}"
+def _reason_was(event: Event) -> str:
+    return f"The reason was: {_why(event)}"
 
 
 def _facts(event: Event) -> Iterable[Fact]:

@@ -57,9 +57,7 @@ def visible(text: str, limit: int = 2000) -> str:
 
 def _seen(character: str) -> str:
     match unicodedata.category(character):
-        case "Zl" | "Zp":
-            return " "
-        case "Cc":
+        case "Zl" | "Zp" | "Cc":
             return " " if character.isspace() else ""
         case "Cf":
             return ""

@@ -56,7 +56,9 @@ SYMBOLS: Final = {
 
 
 def state(event: Event) -> str:
-    """The word that comes first: `Unavailable`, `Recovered`, `View stale`, …"""
+    """The word that comes first: `Unavailable`, `Recovered`, `View stale`, `Failing`, …"""
+    if not event.subject.cluster:  # the watcher on itself: `sink.failing`, `test`
+        return visible(event.reason.rpartition(".")[2], 40).capitalize()
     if event.edge is Edge.CLOSED:
         return "Closed"
     if event.edge is Edge.RECOVERED:
@@ -80,11 +82,6 @@ def reason(event: Event) -> str:
     words = REASONS.get(event.reason) or visible(event.reason, 60).replace("_", " ") or "unknown"
     total = event.reason != "none_available" and not event.subject.is_cluster
     return f"{words} and nothing serves" if total and nothing_serves(event) else words
-
-
-def own_state(event: Event) -> str:
-    """The same of the watcher itself: `Failing` of `sink.failing`, `Test`."""
-    return visible(event.reason.rpartition(".")[2], 40).capitalize()
 
 
 def command(event: Event) -> str:

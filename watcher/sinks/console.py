@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from datetime import timedelta
 from typing import TextIO
 
 from watcher.core.message import visible
@@ -15,7 +14,7 @@ class Console:
     """Prints each event; `stream` defaults to what standard output is at that moment."""
 
     def __init__(self, name: str = "console", stream: TextIO | None = None) -> None:
-        self.traits = Traits(name, concurrency=1, max_age=timedelta(hours=72))
+        self.traits = Traits(name, concurrency=1)
         self._stream = stream
 
     async def send(self, notification: Notification) -> Json | None:
@@ -28,9 +27,6 @@ class Console:
         except (OSError, ValueError):  # a broken pipe, or a closed file
             raise SinkError("closed", Outcome.RETRY, detail="standard output is closed") from None
         return None
-
-    async def close(self) -> None:
-        """The stream is not ours to close."""
 
 
 def _print(lines: list[str], stream: TextIO) -> None:

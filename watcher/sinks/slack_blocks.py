@@ -12,21 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from msgspec.structs import replace
-from slack_sdk.models.blocks import (
-    Block,
-    ContextBlock,
-    HeaderBlock,
-    MarkdownTextObject,
-    PlainTextObject,
-    RichTextBlock,
-    RichTextElement,
-    RichTextElementParts,
-    RichTextListElement,
-    RichTextPreformattedElement,
-    RichTextQuoteElement,
-    RichTextSectionElement,
-    SectionBlock,
-)
+from slack_sdk.models import blocks as kit
 
 from watcher.core.compose import NAMES_SHOWN
 from watcher.core.message import Message, visible
@@ -147,56 +133,56 @@ def _prefix(text: str, room: int) -> int:
     return len(text)
 
 
-def _card(message: Message) -> Iterator[Block]:
+def _card(message: Message) -> Iterator[kit.Block]:
     """The incident's own message: what it is, since when, the facts, why, what to run first."""
     headline = visible(f"{message.symbol} {message.title}") or "…"
-    yield HeaderBlock(text=_literal(clip_middle(headline, HEADER_LIMIT)))
+    yield kit.HeaderBlock(text=_literal(clip_middle(headline, HEADER_LIMIT)))
     if message.since is not None:
-        since = MarkdownTextObject(text=f"*Since* {_date(message.since)}", verbatim=True)
-        yield SectionBlock(text=since)
+        since = kit.MarkdownTextObject(text=f"*Since* {_date(message.since)}", verbatim=True)
+        yield kit.SectionBlock(text=since)
     body = [_facts(message)] if message.facts else []
     body += _why(message)
     if command := clip(visible(message.command), _WHY_LIMIT):
-        body.append(RichTextPreformattedElement(elements=[_text(command)]))
+        body.append(kit.RichTextPreformattedElement(elements=[_text(command)]))
     if body := body + _list(message):
-        yield RichTextBlock(elements=body)
+        yield kit.RichTextBlock(elements=body)
     notes = [clip(visible(note), _LINE_LIMIT) for note in message.notes[:_NOTES]]
     if elements := [_literal(note) for note in notes if note]:
-        yield ContextBlock(elements=elements)
+        yield kit.ContextBlock(elements=elements)
 
 
-def _news(message: Message) -> Iterator[Block]:
+def _news(message: Message) -> Iterator[kit.Block]:
     """One entry of the thread, complete in itself since it may be broadcast to the channel."""
     said = clip(visible(f"{message.symbol} {message.line or message.text}"), _WHY_LIMIT) or "…"
-    news = RichTextSectionElement(elements=[_text(said)])
-    yield RichTextBlock(elements=[news, *_why(message), *_list(message)])
+    news = kit.RichTextSectionElement(elements=[_text(said)])
+    yield kit.RichTextBlock(elements=[news, *_why(message), *_list(message)])
 
 
-def _facts(message: Message) -> RichTextElement:
-    parts: list[RichTextElement] = []
+def _facts(message: Message) -> kit.RichTextElement:
+    parts: list[kit.RichTextElement] = []
     for fact in message.facts[:_FACTS]:
         label, value = clip(visible(fact.label), 40), clip_middle(visible(fact.value), _FACT_LIMIT)
         parts += [_text(f"{label}: ", bold=True), _text(f"{value}\n")]
-    return RichTextSectionElement(elements=parts)
+    return kit.RichTextSectionElement(elements=parts)
 
 
-def _why(message: Message) -> list[RichTextElement]:
+def _why(message: Message) -> list[kit.RichTextElement]:
     why = clip(visible(message.why), _WHY_LIMIT)
-    return [RichTextQuoteElement(elements=[_text(why)])] if why else []
+    return [kit.RichTextQuoteElement(elements=[_text(why)])] if why else []
 
 
-def _list(message: Message) -> list[RichTextElement]:
-    rows = [RichTextSectionElement(elements=[_text(line)]) for line in message.lines]
-    return [RichTextListElement(style="bullet", elements=rows)] if rows else []
+def _list(message: Message) -> list[kit.RichTextElement]:
+    rows = [kit.RichTextSectionElement(elements=[_text(line)]) for line in message.lines]
+    return [kit.RichTextListElement(style="bullet", elements=rows)] if rows else []
 
 
-def _literal(text: str) -> PlainTextObject:
-    return PlainTextObject(text=text, emoji=False)
+def _literal(text: str) -> kit.PlainTextObject:
+    return kit.PlainTextObject(text=text, emoji=False)
 
 
-def _text(text: str, bold: bool | None = None) -> RichTextElement:
-    style = RichTextElementParts.TextStyle(bold=True) if bold else None
-    return RichTextElementParts.Text(text=text, style=style)
+def _text(text: str, bold: bool | None = None) -> kit.RichTextElement:
+    style = kit.RichTextElementParts.TextStyle(bold=True) if bold else None
+    return kit.RichTextElementParts.Text(text=text, style=style)
 
 
 def _date(moment: datetime) -> str:

@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -35,7 +35,7 @@ class Webhook:
     def __init__(
         self, name: str, sender: Sender, *, url: Secret, secrets: Sequence[Secret] = ()
     ) -> None:
-        self.traits = Traits(name, concurrency=4, max_age=timedelta(hours=72))
+        self.traits = Traits(name)
         self._sender = sender
         self._url = url
         self._secrets = secrets
@@ -53,9 +53,6 @@ class Webhook:
         }
         check(await self._sender.post(url, body, headers), now, [url, *secrets])
         return None
-
-    async def close(self) -> None:
-        """Nothing is kept open."""
 
 
 def envelope(notification: Notification, limit: int = _MESSAGE_LIMIT) -> Json:

@@ -3,101 +3,87 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    ColumnElement,
-    DateTime,
-    Dialect,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
-    TypeDecorator,
-)
+import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 REVISION: Final = 1
 """The newest migration, so that a start need not import Alembic to see that none is due."""
 
-metadata = MetaData()
+metadata = sa.MetaData()
 
 
-class Instant(TypeDecorator[datetime]):
+class Instant(sa.TypeDecorator[datetime]):
     """UTC to the microsecond: native in PostgreSQL, in SQLite text of fixed width, which sorts."""
 
-    impl = DateTime(timezone=True)
+    impl = sa.DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, _dialect: sa.Dialect) -> datetime | None:
         """Refuses a naive value, which could mean any instant."""
         if value is not None and value.tzinfo is None:
             raise ValueError("a time without a zone")
         return value and value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, _dialect: sa.Dialect) -> datetime | None:
         """Aware, always."""
         return value and value.replace(tzinfo=value.tzinfo or UTC)
 
 
-def _keys(*names: str) -> list[Column[Any]]:
-    return [Column(name, Text, primary_key=True) for name in names]
+def _keys(*names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, sa.Text, primary_key=True) for name in names]
 
 
-def _filled(kind: type[TypeEngine[Any]], *names: str) -> list[Column[Any]]:
-    return [Column(name, kind, nullable=False) for name in names]
+def _filled(kind: type[TypeEngine[Any]], *names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind, nullable=False) for name in names]
 
 
-def _nullable(kind: type[TypeEngine[Any]], *names: str) -> list[Column[Any]]:
-    return [Column(name, kind) for name in names]
+def _nullable(kind: type[TypeEngine[Any]], *names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind) for name in names]
 
 
 # A body is a value as JSON; beside it stands only what a query looks for.
-phases = Table("phases", metadata, *_keys("cluster", "uid"), *_filled(Text, "body"))
+phases = sa.Table("phases", metadata, *_keys("cluster", "uid"), *_filled(sa.Text, "body"))
 
-incidents = Table(
+incidents = sa.Table(
     "incidents",
     metadata,
     *_keys("id"),
-    *_filled(Text, "cluster", "namespace", "name", "uid"),
-    *_filled(Integer, "sequence"),  # of its newest event, which tells the rest
+    *_filled(sa.Text, "cluster", "namespace", "name", "uid"),
+    *_filled(sa.Integer, "sequence"),  # of its newest event, which tells the rest
     *_filled(Instant, "opened_at"),
     *_nullable(Instant, "ended_at"),
 )
 
-events = Table(
+events = sa.Table(
     "events",
     metadata,
     *_keys("id"),
-    Column("incident", ForeignKey("incidents.id"), nullable=False),
-    *_filled(Integer, "sequence"),
+    sa.Column("incident", sa.ForeignKey("incidents.id"), nullable=False),
+    *_filled(sa.Integer, "sequence"),
     *_filled(Instant, "recorded_at"),
-    *_filled(Text, "body"),
-    Index("events_of_incident", "incident", "sequence"),
+    *_filled(sa.Text, "body"),
+    sa.Index("events_of_incident", "incident", "sequence"),
 )
 
-deliveries = Table(
+deliveries = sa.Table(
     "deliveries",
     metadata,
     *_keys("id"),
-    Column("event", ForeignKey("events.id"), nullable=False),
-    *_filled(Text, "incident", "sink", "part", "state", "reason", "detail"),
-    *_filled(Integer, "sequence", "attempts"),
+    sa.Column("event", sa.ForeignKey("events.id"), nullable=False),
+    *_filled(sa.Text, "incident", "sink", "part", "state", "reason", "detail"),
+    *_filled(sa.Integer, "sequence", "attempts"),
     *_filled(Instant, "due", "recorded_at"),  # of one in flight: when its lease runs out
-    *_filled(Boolean, "ambiguous"),
+    *_filled(sa.Boolean, "ambiguous"),
     *_nullable(Instant, "first_attempt_at", "settled_at"),  # not settled: still open
-    *_nullable(Text, "superseded_by", "digest", "receipt"),
-    Index("deliveries_of_incident", "incident", "sink"),
-    Index("deliveries_recorded", "recorded_at"),
+    *_nullable(sa.Text, "superseded_by", "digest", "receipt"),
+    sa.Index("deliveries_of_incident", "incident", "sink"),
+    sa.Index("deliveries_recorded", "recorded_at"),
 )
 
 
-def _index(name: str, where: ColumnElement[bool], *columns: Column[Any]) -> None:
+def _index(name: str, where: sa.ColumnElement[bool], *columns: sa.Column[Any]) -> None:
     """A partial one: nearly every row is settled, and the queue should not pay for those."""
-    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+    sa.Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
 _row = deliveries.c
@@ -106,13 +92,13 @@ _index("deliveries_due", _row.settled_at.is_(None), _row.sink, _row.due)
 _index("deliveries_covered", _row.superseded_by.is_not(None), _row.superseded_by)
 _index("deliveries_grouped", _row.digest.is_not(None), _row.digest)
 
-clusters = Table("clusters", metadata, *_keys("name"), *_filled(Instant, "seen_at"))
-sinks = Table("sinks", metadata, *_keys("name"), *_filled(Text, "body"))
-leases = Table(
+clusters = sa.Table("clusters", metadata, *_keys("name"), *_filled(Instant, "seen_at"))
+sinks = sa.Table("sinks", metadata, *_keys("name"), *_filled(sa.Text, "body"))
+leases = sa.Table(
     "leases",
     metadata,
     *_keys("name"),
-    *_filled(Text, "holder"),
-    *_filled(BigInteger, "token"),
+    *_filled(sa.Text, "holder"),
+    *_filled(sa.BigInteger, "token"),
     *_filled(Instant, "expires_at"),
 )

@@ -1,4 +1,4 @@
-"""Slack by bot token: one message per incident, edited as it changes, its history in the thread."""
+"""Slack by bot token or by incoming webhook: what is sent, and when it counts as delivered."""
 
 import uuid
 from contextlib import suppress
@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from watcher.core.message import Message
 from watcher.core.model import Json, Part
@@ -14,22 +15,25 @@ from watcher.ports import Notification, Traits
 from watcher.sinks import slack_blocks
 from watcher.sinks.answers import check, unreadable
 from watcher.sinks.http import Secret, Sender, read_secret
-from watcher.sinks.slack_answers import refused
+from watcher.sinks.slack_answers import meaning, refused
 from watcher.sinks.slack_blocks import LIST_LINES, Unsent
 
 API_URL: Final = "https://slack.com/api/"
 _PAGES: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "pages.deployment-watcher.dev")
+_JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
+_BEARABLE: Final = Traits("", chat=True, concurrency=1, rate=1.0, max_age=timedelta(hours=24))
 
 
 class SlackBot:
-    """Posts, edits and replies in one channel, with `chat:write`. Receipt: channel id and `ts`."""
+    """One message per incident, edited as it changes, its history in the thread.
+
+    Needs `chat:write`. Receipt: channel id and `ts`.
+    """
 
     def __init__(
         self, name: str, sender: Sender, *, token: Secret, channel: str, api_url: str = API_URL
     ) -> None:
-        self.traits = Traits(
-            name, chat=True, threads=True, concurrency=1, rate=1.0, max_age=timedelta(hours=24)
-        )
+        self.traits = replace(_BEARABLE, name=name, threads=True)
         self._sender = sender
         self._token = token
         self._channel = channel
@@ -45,9 +49,6 @@ class SlackBot:
             return await self._call("chat.update", {**_thread(notification), **card})
         post = {"channel": self._channel, "client_msg_id": notification.delivery_id}
         return await self._call("chat.postMessage", {**post, **card})
-
-    async def close(self) -> None:
-        """Nothing is kept open."""
 
     async def _reply(self, notification: Notification, thread: Json) -> Json:
         delivery, receipt = notification.delivery_id, thread
@@ -67,10 +68,7 @@ class SlackBot:
     async def _call(self, method: str, body: Json) -> Json:
         """Only `ok` with a `ts` is success: anything else may come from a proxy, or be half done."""
         token = read_secret(self._token)
-        headers = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": "application/json; charset=utf-8",
-        }
+        headers = {"Authorization": f"Bearer {token}", **_JSON}
         answer = await self._sender.post(self._api_url + method, msgspec.json.encode(body), headers)
         check(answer, self._sender.clock.wall(), [token])
         reply = _Reply()
@@ -79,6 +77,34 @@ class SlackBot:
         if reply.ok and reply.channel and reply.ts:
             return {"channel": reply.channel, "ts": reply.ts}
         raise refused(reply.error) if reply.error else unreadable(answer, token)
+
+
+class SlackWebhook:
+    """Every piece of news is a message of its own, as nothing can be edited; the URL is a secret."""
+
+    def __init__(self, name: str, sender: Sender, *, url: Secret) -> None:
+        self.traits = replace(_BEARABLE, name=name)
+        self._sender = sender
+        self._url = url
+        self._unsent = Unsent()
+
+    async def send(self, notification: Notification) -> Json | None:
+        """Post, a long list on several pages. There is no receipt: Slack only says `ok`."""
+        pages = slack_blocks.pages(notification.message)
+        for number, page in self._unsent.pages(notification.delivery_id, pages):
+            content = slack_blocks.render(page, brief=number > 0)
+            await self._post(slack_blocks.plain(page) if notification.plain else content)
+        return None
+
+    async def _post(self, content: Json) -> None:
+        url = read_secret(self._url)
+        answer = await self._sender.post(url, msgspec.json.encode(content), _JSON)
+        word = answer.body.decode(errors="replace").strip()
+        if answer.status != 429 and meaning(word):
+            raise refused(word, f"HTTP {answer.status}")
+        check(answer, self._sender.clock.wall(), [url])
+        if word != "ok":
+            raise unreadable(answer, url)
 
 
 class _Reply(msgspec.Struct):
