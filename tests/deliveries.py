@@ -15,7 +15,6 @@ from watcher.core.model import (
 from watcher.ports import Record
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-LEASE = timedelta(minutes=2)
 
 
 def event(

@@ -19,10 +19,7 @@ from watcher.reporting import Reporting
 
 T = TypeVar("T")
 
-_LEASE: Final = timedelta(minutes=2)
-"""Longer than any attempt lasts."""
 _LATE_AFTER: Final = timedelta(seconds=60)
-_NEVER_HOT: Final = timedelta(seconds=1)
 _FOLLOWERS: Final = (Part.EDIT, Part.REPLY)
 # What odd data could trip in rendering: that one message is given up, and the queue goes on.
 _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -55,8 +52,11 @@ class Dispatcher:
         self._timeout = timeout
         self._grace = grace
         self._jitter = jitter
-        self._pace = Pace.of(sink.traits.rate)
+        rate = sink.traits.rate
+        self._pace = Pace(timedelta(seconds=1 / rate if rate else 0))
         self._in_flight: dict[str, asyncio.Task[None]] = {}
+        self._unsure = True
+        """Rows may be in flight that nobody sends: of the process before, or of a lost answer."""
         self._woken = asyncio.Event()
         self._trouble = (clock.now(), "the watcher was not running")
 
@@ -75,10 +75,9 @@ class Dispatcher:
             await self._drain()
 
     async def start(self) -> None:
-        """Take over from the process before: what it had in flight may have arrived."""
+        """Take over what the process before knew of the sink."""
         state = await self._insist(lambda: self._store.sink_state(self.name))
         self.state = state.restarted(self._clock.now())
-        await self._insist(lambda: self._store.reclaim(self.name, self._clock.now()))
 
     async def step(self, now: datetime) -> datetime | None:
         """Start sending all that may be sent now.
@@ -110,9 +109,11 @@ class Dispatcher:
             await asyncio.wait(under_way)
 
     async def _take(self, now: datetime, room: int) -> datetime | None:
-        busy = tuple(self._in_flight)
-        edits_from = self.state.edits_from
-        claims = await self._store.claim(self.name, now, room, _LEASE, busy, edits_from)
+        if self._unsure:
+            await self._store.reclaim(self.name, now, tuple(self._in_flight))
+        self._unsure = True
+        claims = await self._store.claim(self.name, now, room, self.state.edits_from)
+        self._unsure = False
         for claim in claims:
             for delivery in claim.superseded:
                 self._reporting.superseded(claim, delivery)
@@ -124,15 +125,11 @@ class Dispatcher:
             task = asyncio.create_task(attempt)
             task.add_done_callback(lambda _: self.wake())
             self._in_flight[claim.delivery.incident] = task
-        due = now if len(claims) == room else await self._store.next_due(self.name)
-        if due is None or due > now or claims:
-            return due
-        return now + _NEVER_HOT  # of use only if another process has touched the queue
+        return now if len(claims) == room else await self._store.next_due(self.name)
 
     async def _expire(self, claim: Claim) -> None:
-        end = Settlement(
-            claim.delivery.id, DeliveryState.EXPIRED, self._clock.now(), reason="expired"
-        )
+        now = self._clock.now()
+        end = Settlement(claim.delivery.id, DeliveryState.EXPIRED, now, reason="expired")
         await self._settle(end, self.state)
         self._reporting.expired(claim)
         del self._in_flight[claim.delivery.incident]
@@ -140,9 +137,15 @@ class Dispatcher:
     async def _deliver(self, claim: Claim) -> None:
         began = self._clock.now()
         try:
-            receipt = await self._send(claim)
+            async with asyncio.timeout(self._timeout.total_seconds()):
+                receipt = await self._send(claim)
         except SinkError as error:
             await self._failed(claim, error)
+        except TimeoutError:
+            await self._failed(claim, SinkError("timeout", Outcome.RETRY, ambiguous=True))
+        except _BUGS as error:
+            detail = f"cannot be rendered: {type(error).__name__}"
+            await self._failed(claim, SinkError("bug", Outcome.BAD_PAYLOAD, detail=detail))
         else:
             now = self._clock.now()
             end = Settlement(claim.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt)
@@ -151,18 +154,10 @@ class Dispatcher:
         del self._in_flight[claim.delivery.incident]
 
     async def _send(self, claim: Claim) -> Json | None:
-        """One attempt; returns the receipt that later parts refer to."""
-        try:
-            async with asyncio.timeout(self._timeout.total_seconds()):
-                return await self._send_as_taken(claim)
-        except TimeoutError as error:
-            raise SinkError("timeout", Outcome.RETRY, ambiguous=True) from error
-        except _BUGS as error:
-            detail = f"cannot be rendered: {type(error).__name__}"
-            raise SinkError("bug", Outcome.BAD_PAYLOAD, detail=detail) from error
+        """One attempt; returns the receipt that later parts refer to.
 
-    async def _send_as_taken(self, claim: Claim) -> Json | None:
-        """Anew where the message to follow is gone, and once in plain text, under the same id."""
+        Anew where the message to follow is gone, and once in plain text, under the same id.
+        """
         part, plain = claim.delivery.part, False
         if part in _FOLLOWERS and claim.thread is None:
             part = Part.POST

@@ -198,22 +198,19 @@ class Store(Protocol):
     async def record(self, record: Record, at: datetime) -> None:
         """Commit one decision; an event or delivery whose id is there already is left as it is."""
 
-    async def reclaim(self, sink: str, now: datetime) -> int:
-        """Make rows that a dead process left in flight due again, marked ambiguous; say how many."""
+    async def reclaim(self, sink: str, now: datetime, busy: Sequence[str] = ()) -> int:
+        """Make rows in flight due again, marked ambiguous, and say how many.
+
+        All of them but those of `busy` incidents, which this process is sending.
+        """
 
     async def claim(
-        self,
-        sink: str,
-        now: datetime,
-        limit: int,
-        lease: timedelta,
-        busy: Sequence[str] = (),
-        edits_from: datetime | None = None,
+        self, sink: str, now: datetime, limit: int, edits_from: datetime | None = None
     ) -> Sequence[Claim]:
         """Take due deliveries, the head of each incident, newest incident first, coalesced.
 
-        `busy` names incidents that have a delivery in flight in this process; no edit is taken
-        before `edits_from`.
+        A claimed one is in flight until it is settled, or reclaimed by whoever sends next: its
+        incident is left alone so long. No edit is taken before `edits_from`.
         """
 
     async def settle(self, settlement: Settlement) -> None:
@@ -223,10 +220,7 @@ class Store(Protocol):
         """How the sink stood after the last settlement that said so."""
 
     async def next_due(self, sink: str) -> datetime | None:
-        """When the sink's next delivery is due; None with an empty queue.
-
-        One in flight is due when its lease runs out, and what waits for it is not counted.
-        """
+        """When the sink's next delivery is due that does not wait for one in flight, if any is."""
 
     async def queue(self, now: datetime) -> Sequence[tuple[str, DeliveryState, int, datetime]]:
         """Of each sink and open state: how many rows, and when the oldest was recorded."""

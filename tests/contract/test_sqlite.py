@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
-from tests.deliveries import LEASE, NOW, event, told
+from tests.deliveries import NOW, event, told
 from watcher.core.model import Steady, Subject
 from watcher.errors import StoreError
 from watcher.ports import Record, Saved
@@ -259,13 +259,13 @@ async def test_a_killed_process_leaves_what_it_committed(url: str) -> None:
         "async def main():\n"
         "    store = open_store(sys.argv[1], SystemClock(), exclusive=True)\n"
         "    await store.record(told(event(1)), NOW)\n"
-        "    await store.claim('hook', NOW, 1, LEASE)\n"
+        "    await store.claim('hook', NOW, 1)\n"
         "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())"
     )
     assert subprocess.run([sys.executable, "-c", script, url], check=False).returncode == -9  # noqa: ASYNC221
     store = opened(url, exclusive=True)
     assert await store.reclaim("hook", NOW) == 1
-    (claimed,) = await store.claim("hook", NOW, 1, LEASE)
+    (claimed,) = await store.claim("hook", NOW, 1)
     assert (claimed.event, claimed.ambiguous) == (event(1), True)
     await store.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tests.deliveries import LEASE, NOW, delivery, event, told
+from tests.deliveries import NOW, delivery, event, told
 from watcher.core.model import (
     Baseline,
     Clearing,
@@ -59,7 +59,7 @@ async def store(url: str) -> AsyncIterator[Store]:
 
 
 async def claim_one(store: Store, sink: str = "hook", now: datetime = NOW) -> Claim:
-    (claimed,) = await store.claim(sink, now, 4, LEASE)
+    (claimed,) = await store.claim(sink, now, 4)
     return claimed
 
 
@@ -144,27 +144,24 @@ async def test_order(store: Store) -> None:
     """In order within an incident, the newest incident first, one of each at a time."""
     for number in (1, 3, 2):
         await store.record(told(event(number), event(number, 2, Edge.UPDATED)), NOW)
-    first = await store.claim("hook", NOW, 2, LEASE)
+    first = await store.claim("hook", NOW, 2)
     assert [(one.event.subject.name, one.event.sequence) for one in first] == [
         ("app-3", 1),
         ("app-2", 1),
     ]
-    second = await store.claim("hook", NOW, 2, LEASE)
+    second = await store.claim("hook", NOW, 2)
     assert [(one.event.subject.name, one.event.sequence) for one in second] == [("app-1", 1)]
     await store.settle(Settlement(first[0].delivery.id, DeliveryState.DELIVERED, NOW))
     assert (await claim_one(store)).event == event(3, 2, Edge.UPDATED)
-    assert await store.claim("hook", NOW, 4, LEASE) == []
-    assert await store.claim("other", NOW, 4, LEASE) == []
+    assert await store.claim("hook", NOW, 4) == []
+    assert await store.claim("other", NOW, 4) == []
 
 
-async def test_busy_incidents_are_left_alone(store: Store) -> None:
-    """Even if a lease has run out: its attempt is still under way here."""
-    await store.record(told(event(1)), NOW)
-    claimed = await claim_one(store)
-    after = NOW + LEASE
-    assert await store.claim("hook", after, 4, LEASE, busy=[claimed.delivery.incident]) == []
-    again = await claim_one(store, now=after)
-    assert (again.delivery.id, again.ambiguous) == (claimed.delivery.id, True)
+async def test_what_is_in_flight_is_left_alone(store: Store) -> None:
+    """However long an attempt takes to be settled, nothing of its incident is sent meanwhile."""
+    await store.record(told(event(1), event(1, 2, Edge.RECOVERED)), NOW)
+    await claim_one(store)
+    assert await store.claim("hook", later(10**6), 4) == []
 
 
 async def test_retry(store: Store) -> None:
@@ -172,11 +169,11 @@ async def test_retry(store: Store) -> None:
     await store.record(told(event(1), event(1, 2, Edge.RECOVERED)), NOW)
     claimed = await claim_one(store)
     assert (claimed.attempts, claimed.first_attempt_at, claimed.last_error) == (0, None, "")
-    assert await store.next_due("hook") == NOW + LEASE, "its successor is not due before it"
+    assert await store.next_due("hook") is None, "its successor is not due before it"
     end = Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, later(8), "http_503", "busy")
     await store.settle(replace(end, counted=False))
     assert await store.next_due("hook") == NOW, "its successor is due by itself"
-    assert await store.claim("hook", later(7), 4, LEASE) == []
+    assert await store.claim("hook", later(7), 4) == []
     assert await store.next_due("hook") == later(8), "and is not looked at again before it can go"
     again = await claim_one(store, now=later(8))
     assert (again.event.sequence, again.attempts, again.last_error) == (1, 0, "http_503")
@@ -205,11 +202,12 @@ async def test_reclaim(store: Store) -> None:
     await store.record(told(event(2), sink="chat", parts=(Part.POST,)), NOW)
     claimed = await claim_one(store)
     await claim_one(store, "chat")
-    assert await store.next_due("hook") == NOW + LEASE
+    assert await store.next_due("hook") is None
     assert await store.reclaim("hook", later(1)) == 1
     again = await claim_one(store, now=later(1))
     assert (again.delivery.id, again.ambiguous, again.attempts) == (claimed.delivery.id, True, 1)
-    assert await store.claim("chat", later(1), 4, LEASE) == [], "another sink's is its own"
+    assert await store.claim("chat", later(1), 4) == [], "another sink's is its own"
+    assert await store.reclaim("hook", later(2), [again.delivery.incident]) == 0, "it is being sent"
 
 
 async def test_a_clock_that_ran_ahead(store: Store) -> None:
@@ -230,7 +228,7 @@ async def test_a_parked_delivery_is_probed(store: Store) -> None:
         Settlement(claimed.delivery.id, DeliveryState.PARKED, NOW, later(300), "invalid_auth")
     )
     assert await store.queue(NOW) == [("hook", DeliveryState.PARKED, 1, NOW)]
-    assert await store.claim("hook", later(299), 4, LEASE) == []
+    assert await store.claim("hook", later(299), 4) == []
     assert (await claim_one(store, now=later(300))).delivery.id == claimed.delivery.id
 
 
@@ -260,7 +258,7 @@ async def test_an_untold_outage_is_one_line(store: Store) -> None:
     failed = await claim_one(store, "chat")
     await store.settle(Settlement(failed.delivery.id, DeliveryState.PENDING, NOW, due=later(300)))
     await store.record(told(end, sink="chat", parts=CHAT), later(200))
-    assert await store.claim("chat", later(200), 4, LEASE) == [], "its backoff holds"
+    assert await store.claim("chat", later(200), 4) == [], "its backoff holds"
     assert await store.next_due("chat") == later(300)
     line = await deliver(store, "chat", now=later(300))
     assert line.delivery == replace(delivery(end, "chat", Part.POST), due=later(300))
@@ -295,12 +293,12 @@ async def test_edits_held_back(store: Store) -> None:
     await store.record(told(event(1), sink="chat", parts=(Part.POST,)), NOW)
     await deliver(store, "chat", receipt={"ts": "1.2"})
     await store.record(told(event(1, 2, Edge.UPDATED), sink="chat", parts=CHAT), NOW)
-    (reply,) = await store.claim("chat", NOW, 4, LEASE, edits_from=later(30))
+    (reply,) = await store.claim("chat", NOW, 4, edits_from=later(30))
     assert reply.delivery.part is Part.REPLY
     await store.settle(Settlement(reply.delivery.id, DeliveryState.DELIVERED, NOW))
-    assert await store.claim("chat", NOW, 4, LEASE, edits_from=later(30)) == []
+    assert await store.claim("chat", NOW, 4, edits_from=later(30)) == []
     assert await store.next_due("chat") == later(30)
-    (edit,) = await store.claim("chat", later(30), 4, LEASE, edits_from=later(30))
+    (edit,) = await store.claim("chat", later(30), 4, edits_from=later(30))
     assert edit.delivery.part is Part.EDIT
 
 
@@ -308,14 +306,14 @@ async def test_what_must_wait_hides_nothing(store: Store) -> None:
     """A hundred incidents that wait for their head do not keep one that can go from going."""
     for number in range(2, 122):
         await store.record(told(event(number), event(number, 2, Edge.RECOVERED)), NOW)
-    while claims := await store.claim("hook", NOW, 50, LEASE):
+    while claims := await store.claim("hook", NOW, 50):
         for claimed in claims:
             end = Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, due=later(300))
             await store.settle(end)
     await store.record(told(event(1)), NOW)
     assert (await claim_one(store)).event == event(1)
-    assert await store.claim("hook", NOW, 1, LEASE) == []
-    assert await store.next_due("hook") == NOW + LEASE
+    assert await store.claim("hook", NOW, 1) == []
+    assert await store.next_due("hook") == later(300)
 
 
 async def test_a_digest(store: Store) -> None:
@@ -416,7 +414,7 @@ async def test_retention_forgets_only_what_is_over_and_told(store: Store) -> Non
     for number in (over, unsent):
         await store.record(told(event(number, 2, Edge.RECOVERED)), NOW)
     for _ in (1, 2):
-        for claimed in await store.claim("hook", NOW, 9, LEASE):
+        for claimed in await store.claim("hook", NOW, 9):
             if claimed.event.incident != event(unsent).incident:
                 await store.settle(Settlement(claimed.delivery.id, DeliveryState.DELIVERED, NOW))
     assert await store.prune(NOW - timedelta(days=1)) == 0

@@ -107,13 +107,19 @@ class WatchedStore:
         self.store = store
         self.calls = 0
         self.failing = False
+        self.lost = ""
+        """What the store will do once without being able to say so."""
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         async def call(*args: object, **more: object) -> object:
             self.calls += 1
             if self.failing:
                 raise StoreError("database or disk is full")
-            return await getattr(self.store, name)(*args, **more)
+            answer = await getattr(self.store, name)(*args, **more)
+            if name == self.lost:
+                self.lost = ""
+                raise StoreError("connection lost during COMMIT")
+            return answer
 
         return call
 
@@ -459,7 +465,7 @@ async def test_an_attempt_without_end(
     sink.open.clear()
     await pass_time(dispatch(sink, clock, timeout=0.05), clock)
     sink.open.set()
-    (claimed,) = await store.claim("hook", NOW + timedelta(seconds=1), 1, timedelta(minutes=1))
+    (claimed,) = await store.claim("hook", NOW + timedelta(seconds=1), 1)
     assert (claimed.ambiguous, claimed.last_error, claimed.attempts) == (True, "timeout", 1)
 
 
@@ -542,10 +548,10 @@ async def test_an_idle_dispatcher_asks_nothing(
     await store.record(told(event(1)), clock.now())
     store.calls = 0
     await pass_time(waiting, clock, 899)
-    assert (len(sink.sent), store.calls) == (1, 5)
+    assert (len(sink.sent), store.calls) == (1, 6)
     await pass_time(waiting, clock, 1)
     assert len(sink.sent) == 2
-    assert store.calls <= 12
+    assert store.calls <= 13
 
 
 async def test_a_failing_store(
@@ -569,6 +575,25 @@ async def test_a_failing_store(
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_a_claim_whose_answer_was_lost(
+    store: WatchedStore, clock: ManualClock, reports: Reports, dispatch: Build
+) -> None:
+    """A claim that was committed although the store failed to say so is sent, and nothing twice."""
+    await store.record(told(event(1)), NOW)
+    sink = ScriptedSink(clock)
+    sink.open.clear()
+    dispatcher = dispatch(sink, clock)
+    await dispatcher.step(NOW)
+    await asyncio.wait_for(_until(lambda: bool(sink.sent)), 5)
+    await store.record(told(event(2)), NOW)
+    store.lost = "claim"
+    with pytest.raises(StoreError):
+        await dispatcher.step(NOW)
+    sink.open.set()
+    await pass_time(dispatcher, clock)
+    assert sink.told == ["app-1/1 event", "app-2/1 event"]
 
 
 async def test_a_settlement_the_store_did_not_take(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.deliveries import LEASE, NOW, delivery, event
+from tests.deliveries import NOW, delivery, event
 from watcher.core.model import Delivery, DeliveryState, Edge, Event, Part
 from watcher.core.outbox import Row, choose
 from watcher.ports import Record, Settlement
@@ -120,7 +120,7 @@ class SqlOutbox:
         await self._store.record(record, NOW)
 
     async def claim(self, now: datetime) -> Delivery | None:
-        claims = await self._store.claim(self._sink, now, 4, LEASE)
+        claims = await self._store.claim(self._sink, now, 4)
         due = await self._store.next_due(self._sink)
         assert claims or due is None or due > now, "nothing polls hot"
         return claims[0].delivery if claims else None

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from watcher.core.model import EPOCH
 
@@ -18,11 +19,6 @@ class Pace(Struct, frozen=True):
     free_at: datetime = EPOCH
     """When the last one taken would have gone without bursts."""
 
-    @classmethod
-    def of(cls, rate: float) -> "Pace":
-        """So many a second; 0 is unlimited."""
-        return cls(timedelta(seconds=1 / rate) if rate else timedelta(0))
-
     def room(self, now: datetime) -> int:
         """How many may go now, at most a burst."""
         if not self.interval:
@@ -32,7 +28,7 @@ class Pace(Struct, frozen=True):
 
     def took(self, now: datetime) -> "Pace":
         """After one more has gone."""
-        return Pace(self.interval, max(self.free_at, now) + self.interval)
+        return replace(self, free_at=max(self.free_at, now) + self.interval)
 
     @property
     def ready_at(self) -> datetime:

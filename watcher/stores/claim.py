@@ -1,7 +1,7 @@
 """Taking deliveries to be sent: the queue's order in SQL, each incident's in `core.outbox`."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Final
 
@@ -22,12 +22,11 @@ _OPEN = (_d.sink == bindparam("of_sink")) & _d.settled_at.is_(None)
 _EVENT = events.c.id == _d.event
 
 # Statements that every claim needs are built once, which takes longer than SQLite does.
-# Grouped, so that the index's order is the queue's and a deep queue is not read to its end. One
-# whose lease has run out is not in flight any more.
-_IN_FLIGHT = func.max(case(((_d.state == DeliveryState.INFLIGHT) & (_d.due > _now), 1), else_=0))
+# Grouped, so that the index's order is the queue's and a deep queue is not read to its end.
+_IN_FLIGHT = func.max(case((_d.state == DeliveryState.INFLIGHT, 1), else_=0))
 _HEADS = (
     select(_d.incident)
-    .where(_OPEN, _d.incident.not_in(bindparam("busy", expanding=True)))
+    .where(_OPEN)
     .group_by(_d.incident)
     .having(func.min(_d.due) <= _now, _IN_FLIGHT == 0)
     .order_by(_d.incident.desc())  # the ids begin with the time
@@ -42,12 +41,7 @@ _UNSENT = (
 _TAKE = (
     update(deliveries)
     .where(_d.id == bindparam("taken"))
-    .values(
-        state=DeliveryState.INFLIGHT,
-        due=bindparam("lease_until"),
-        first_attempt_at=func.coalesce(_d.first_attempt_at, _now),
-        ambiguous=bindparam("may_have_arrived"),
-    )
+    .values(state=DeliveryState.INFLIGHT, first_attempt_at=func.coalesce(_d.first_attempt_at, _now))
 )
 _COVERED = (
     select(events.c.body, _d.recorded_at)
@@ -63,21 +57,14 @@ _TAKEN = exists().where(
     _rival.incident == _d.incident,
     _rival.settled_at.is_(None),
     _rival.state == DeliveryState.INFLIGHT,
-    _rival.id != _d.id,
 )
 NEXT_DUE = select(_d.due).where(_OPEN, ~_TAKEN).order_by(_d.due).limit(1)
 
 
 def take(
-    db: Connection,
-    sink: str,
-    now: datetime,
-    limit: int,
-    lease: timedelta,
-    busy: Sequence[str],
-    edits_from: datetime | None,
+    db: Connection, sink: str, now: datetime, limit: int, edits_from: datetime | None
 ) -> list[Claim]:
-    """Claim up to `limit` deliveries, at most one of an incident.
+    """Claim up to `limit` deliveries, one of an incident, and none of one that is in flight.
 
     An incident that is due but must wait is put off as a whole, so that it neither stands in the
     way of others nor keeps `NEXT_DUE` in the past.
@@ -86,13 +73,13 @@ def take(
     def claims() -> Iterator[Claim]:
         asked = {"of_sink": sink, "now": now}
         for batch in (limit, _DEEP):
-            heads = db.scalars(_HEADS, {**asked, "busy": busy, "batch": batch}).all()
+            heads = db.scalars(_HEADS, asked | {"batch": batch}).all()
             for incident in heads:
-                mine = {**asked, "of_incident": incident}
+                mine = asked | {"of_incident": incident}
                 found = [_read(row) for row in db.execute(_UNSENT, mine).mappings()]
                 choice = choose([row["unsent"] for row in found], now, edits_from)
                 if choice.due <= now:
-                    yield _claim(db, found, choice, now, now + lease)
+                    yield _claim(db, found, choice, now)
                 else:
                     due = (_OPEN, _d.incident == incident, _d.due <= now)
                     db.execute(update(deliveries).where(*due).values(due=choice.due), mine)
@@ -105,14 +92,11 @@ def take(
 def _read(row: rows.Row) -> rows.Row:
     """An open row with its event, and with what the choice needs to know."""
     told, tried = rows.event(row["body"]), row["first_attempt_at"] is not None
-    ambiguous = row["ambiguous"] or row["state"] == DeliveryState.INFLIGHT
-    unsent = Unsent(rows.delivery(row), told.edge, told.digest, tried, ambiguous)
-    return {**row, "told": told, "ambiguous": ambiguous, "unsent": unsent}
+    unsent = Unsent(rows.delivery(row), told.edge, told.digest, tried, row["ambiguous"])
+    return {**row, "told": told, "unsent": unsent}
 
 
-def _claim(
-    db: Connection, found: Sequence[rows.Row], choice: Choice, now: datetime, lease_until: datetime
-) -> Claim:
+def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datetime) -> Claim:
     sent = choice.send
     row = next((row for row in found if row["id"] == sent.id), None)
     if row is None:  # it takes the place of others, as if recorded with its event
@@ -122,8 +106,7 @@ def _claim(
         row = {**sibling, **fresh}
     if choice.supersede:
         _supersede(db, [one.id for one in choice.supersede], sent.id, now)
-    taken = {"taken": sent.id, "now": now, "lease_until": lease_until}
-    db.execute(_TAKE, {**taken, "may_have_arrived": row["ambiguous"]})
+    db.execute(_TAKE, {"taken": sent.id, "now": now})
     untold = db.execute(_COVERED, {"by": sent.id}).all()
     told = [row["told"], *(rows.event(body) for body, _ in untold)]
     return Claim(

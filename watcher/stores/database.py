@@ -119,7 +119,8 @@ def _bring_up_to_date(engine: Engine, path: Path) -> tuple[str | None, str]:
     newest, next_after = f"{REVISION:04}", f"{REVISION + 1:04}"  # they sort as text
     with _alone(path.parent):
         with engine.begin() as db:
-            found = _revision(db)
+            there = inspect(db).has_table("alembic_version")
+            found = db.scalar(text("SELECT version_num FROM alembic_version")) if there else None
         if found is None or found < newest:
             # Imported here, since most starts have nothing to migrate.
             from watcher.stores.migrations import upgrade
@@ -144,10 +145,3 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _revision(db: Connection) -> str | None:
-    if not inspect(db).has_table("alembic_version"):
-        return None
-    revision: str | None = db.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision

@@ -72,7 +72,7 @@ deliveries = sa.Table(
     sa.Column("event", sa.ForeignKey("events.id"), nullable=False),
     *_filled(sa.Text, "incident", "sink", "part", "state", "reason", "detail"),
     *_filled(sa.Integer, "sequence", "attempts"),
-    *_filled(Instant, "due", "recorded_at"),  # of one in flight: when its lease runs out
+    *_filled(Instant, "due", "recorded_at"),
     *_filled(sa.Boolean, "ambiguous"),
     *_nullable(Instant, "first_attempt_at", "settled_at"),  # not settled: still open
     *_nullable(sa.Text, "superseded_by", "digest", "receipt"),

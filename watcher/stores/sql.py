@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -82,10 +82,10 @@ class SqlStore:
 
         await self._write(work)
 
-    async def reclaim(self, sink: str, now: datetime) -> int:
-        """Exclusive use proves that whoever had them in flight is dead."""
+    async def reclaim(self, sink: str, now: datetime, busy: Sequence[str] = ()) -> int:
+        """Exclusive use proves that nobody else has them in flight."""
         queue, latest = update(deliveries).where(_d.sink == sink, _OPEN), now + LONGEST_WAIT
-        found = queue.where(_d.state == DeliveryState.INFLIGHT)
+        found = queue.where(_d.state == DeliveryState.INFLIGHT, _d.incident.not_in(busy))
         again = {"state": DeliveryState.PENDING, "due": now, "ambiguous": True}
 
         def work(db: Connection) -> int:
@@ -97,16 +97,10 @@ class SqlStore:
         return await self._write(work)
 
     async def claim(
-        self,
-        sink: str,
-        now: datetime,
-        limit: int,
-        lease: timedelta,
-        busy: Sequence[str] = (),
-        edits_from: datetime | None = None,
+        self, sink: str, now: datetime, limit: int, edits_from: datetime | None = None
     ) -> Sequence[Claim]:
         """See `stores.claim`."""
-        return await self._write(lambda db: take(db, sink, now, limit, lease, busy, edits_from))
+        return await self._write(lambda db: take(db, sink, now, limit, edits_from))
 
     async def settle(self, settlement: Settlement) -> None:
         """Write an attempt's end, and how its sink stands."""
