@@ -72,7 +72,7 @@ async def _pipeline() -> float:
     with tempfile.TemporaryDirectory() as folder:
         kubeconfig = Path(folder, "kubeconfig")
         kubeconfig.write_text(_KUBECONFIG % port)  # noqa: ASYNC240 - before anything is timed
-        store = open_store(f"sqlite:///{folder}/bench.db", clock)
+        store = open_store(f"sqlite:///{folder}/bench.db")
         cluster = KubeCluster("bench", find_auth(clock, kubeconfig), clock)
         reporting = Reporting(view, Metrics(view, clock))
         follower = Follower(

@@ -67,7 +67,7 @@ class Process:
         self._reporting = _Reporting(self.view, self.metrics, self.wake)
         self._clusters = [make_cluster(settings, config, clock) for settings in config.clusters]
         self._sinks = [make_sink(settings, clock) for settings in config.sinks]
-        self._store: Store = open_store(config.store.url.read(), clock, exclusive=True)
+        self._store: Store = open_store(config.store.url.read(), exclusive=True)
         self.view.store_error = None
         self._dispatchers = {
             sink.traits.name: Dispatcher(sink, self._store, clock, self._reporting)

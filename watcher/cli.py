@@ -187,7 +187,7 @@ def history(
         raise WatcherError(f"there is no store at {path}")
 
     async def read() -> Sequence["LedgerRow"]:
-        store = open_store(url, clock)
+        store = open_store(url)
         try:
             return await store.history(start, namespace, name, sink, incident, limit)
         finally:

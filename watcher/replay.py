@@ -40,7 +40,7 @@ class Stage:
     def __init__(self, timeline: Timeline, url: str) -> None:
         self._timeline = timeline
         self._clock = ManualClock(timeline.steps[0].at)
-        self._store = open_store(url, self._clock)
+        self._store = open_store(url)
         self._objects: dict[tuple[str, str], DeploymentSnapshot] = {}
         """By name: a server has one of each, whatever the uid."""
         self._up = True

@@ -119,10 +119,6 @@ class Reporting:
         attempts, error = claim.attempts, claim.last_error
         self._notified("expired", claim.delivery, attempts=attempts, error=error)
 
-    def store_failed(self, sink: str, error: StoreError) -> None:
-        """The store did not answer a dispatcher."""
-        self.store_refused(error)
-
     def store_refused(self, error: StoreError) -> None:
         """The store did not take what was asked; only the first time in a row is worth a line."""
         self._metrics.store_errors.inc()

@@ -69,7 +69,7 @@ class Followed:
 async def followed(folder: Path) -> AsyncIterator[Followed]:
     """Follow it from second 0 on, for one chat sink."""
     clock = ManualClock(ZERO)
-    store = open_store(f"sqlite:///{folder / 'store.db'}", clock)
+    store = open_store(f"sqlite:///{folder / 'store.db'}")
     cluster = Followed(clock)
     audience = (Audience("chat", chat=True, threads=True),)
     cluster.follower = Follower(

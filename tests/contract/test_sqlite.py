@@ -22,13 +22,11 @@ from watcher.ports import Record, Saved
 from watcher.stores.database import migrate, open_store
 from watcher.stores.schema import REVISION, metadata
 from watcher.stores.sql import SqlStore
-from watcher.testing.clock import ManualClock
 
 HOLD = """
 import sys
-from watcher.clock import SystemClock
 from watcher.stores.database import open_store
-store = open_store(sys.argv[1], SystemClock(), exclusive=True)
+store = open_store(sys.argv[1], exclusive=True)
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -46,7 +44,7 @@ def url(path: Path) -> str:
 
 
 def opened(url: str, exclusive: bool = False) -> SqlStore:
-    return open_store(url, ManualClock(NOW), exclusive=exclusive)
+    return open_store(url, exclusive=exclusive)
 
 
 async def test_only_the_owner_may_read_the_file(url: str, path: Path) -> None:
@@ -255,9 +253,9 @@ async def test_a_killed_process_leaves_what_it_committed(url: str) -> None:
     """The file of a process that was killed opens clean, with all that had been committed."""
     script = (
         "import asyncio, os, sys; from tests.deliveries import *; "
-        "from watcher.clock import SystemClock; from watcher.stores.database import open_store\n"
+        "from watcher.stores.database import open_store\n"
         "async def main():\n"
-        "    store = open_store(sys.argv[1], SystemClock(), exclusive=True)\n"
+        "    store = open_store(sys.argv[1], exclusive=True)\n"
         "    await store.record(told(event(1)), NOW)\n"
         "    await store.claim('hook', NOW, 1)\n"
         "    os.kill(os.getpid(), 9)\n"

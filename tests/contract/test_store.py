@@ -33,7 +33,6 @@ from watcher.core.retry import Breaker, SinkState
 from watcher.errors import StoreError
 from watcher.ports import Claim, Record, Saved, Settlement, Store
 from watcher.stores.database import open_store
-from watcher.testing.clock import ManualClock
 
 CHAT = (Part.EDIT, Part.REPLY)
 INCIDENT = Incident(
@@ -53,7 +52,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[Store]:
-    opened = open_store(url, ManualClock(NOW))
+    opened = open_store(url)
     yield opened
     await opened.close()
 
@@ -382,7 +381,7 @@ async def test_sight_and_sinks_are_remembered(store: Store) -> None:
 async def test_a_second_process_sees_what_the_first_committed(url: str, store: Store) -> None:
     """History and status read beside the running process, and after it."""
     await store.record(told(event(1)), NOW)
-    beside = open_store(url, ManualClock(NOW))
+    beside = open_store(url)
     assert await beside.history() == await store.history()
     await beside.close()
 

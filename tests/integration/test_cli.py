@@ -20,7 +20,6 @@ import yaml
 
 from tests.events import event, outage
 from watcher.cli import main
-from watcher.clock import SystemClock
 from watcher.core.model import Delivery, DeliveryState, Edge, Part
 from watcher.ports import Record
 from watcher.stores.database import open_store
@@ -321,7 +320,7 @@ def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
     opened = event(Edge.DEGRADED)
 
     async def fill() -> None:
-        store = open_store("sqlite:///watcher.db", SystemClock())
+        store = open_store("sqlite:///watcher.db")
         rows = [
             Delivery("oncall", opened.id, opened.incident, 1, Part.EVENT, opened.at),
             Delivery(

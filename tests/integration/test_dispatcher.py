@@ -131,7 +131,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[WatchedStore]:
-    opened = open_store(f"sqlite:///{tmp_path / 'watcher.db'}", clock)
+    opened = open_store(f"sqlite:///{tmp_path / 'watcher.db'}")
     yield WatchedStore(opened)
     await opened.close()
 

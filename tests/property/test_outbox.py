@@ -19,7 +19,6 @@ from watcher.core.outbox import Row, choose
 from watcher.ports import Record, Settlement
 from watcher.stores.database import open_store
 from watcher.stores.sql import SqlStore
-from watcher.testing.clock import ManualClock
 
 PARTS = {
     "machine": {Edge.DEGRADED: [Part.EVENT], Edge.UPDATED: [Part.EVENT]},
@@ -255,7 +254,7 @@ def test_nothing_is_lost_by_the_choice(told: tuple[str, int, list[Step]]) -> Non
 def test_nothing_is_lost_by_the_store(tmp_path: Path) -> None:
     """The same over SQLite, with the rows of earlier stories around."""
     path = tmp_path / "watcher.db"
-    store = open_store(f"sqlite:///{path}", ManualClock(NOW))
+    store = open_store(f"sqlite:///{path}")
     numbers = count()
 
     @given(_stories)

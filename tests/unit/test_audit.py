@@ -121,7 +121,7 @@ def everything(reporting: Reporting) -> None:
     reporting.watched("c", (Listed("", ()), Broken("", Expired("too old"))))
     reporting.probed("c", Probe(Unreachable("refused")))
     reporting.probed("c", Probe(None, "v1.36.3", 0.004))
-    reporting.store_failed("oncall", StoreError("disk full"))
+    reporting.store_refused(StoreError("disk full"))
     reporting.store_works()
     audit.emit("config.loaded", source="f", clusters=["c"], sinks=["oncall"], told=["oncall"])
     audit.emit("process.started", version="1", address=":8080")
@@ -242,7 +242,7 @@ def test_a_secret_is_hidden_wherever_it_comes_from(lines: Lines, reporting: Repo
     path = "/services/T0/B0/audit-secret"
     error = SinkError("refused", Outcome.RETRY, detail=f"POST {path} failed")
     reporting.deferred(claim(), error, LATER)
-    reporting.store_failed("oncall", StoreError(path))
+    reporting.store_refused(StoreError(path))
     audit.emit("config.loaded", source="f", clusters=[path], sinks=[], told=[])
     logging.getLogger("aiohttp").error("cannot reach %s", path)
     try:

@@ -12,14 +12,13 @@ from watcher.core.outbox import Choice, choose
 from watcher.core.outbox import Row as Unsent
 from watcher.ports import Claim
 from watcher.stores import rows
-from watcher.stores.schema import Instant, deliveries, events, incidents
+from watcher.stores.schema import Instant, deliveries, events, incidents, told
 
 _DEEP: Final = 500
 _d = deliveries.c
 _rival = deliveries.alias().c
 _now = bindparam("now", type_=Instant())
 _OPEN = (_d.sink == bindparam("of_sink")) & _d.settled_at.is_(None)
-_EVENT = events.c.id == _d.event
 
 # Statements that every claim needs are built once, which takes longer than SQLite does.
 # Grouped, so that the index's order is the queue's and a deep queue is not read to its end.
@@ -32,22 +31,13 @@ _HEADS = (
     .order_by(_d.incident.desc())  # the ids begin with the time
     .limit(bindparam("batch"))
 )
-_UNSENT = (
-    select(deliveries, events.c.body)
-    .join(events, _EVENT)
-    .where(_OPEN, _d.incident == bindparam("of_incident"))
-    .order_by(_d.sequence)
-)
+_UNSENT = told.where(_OPEN, _d.incident == bindparam("of_incident")).order_by(_d.sequence)
 _TAKE = (
     update(deliveries)
     .where(_d.id == bindparam("taken"))
     .values(state=DeliveryState.INFLIGHT, first_attempt_at=func.coalesce(_d.first_attempt_at, _now))
 )
-_COVERED = (
-    select(events.c.body, _d.recorded_at)
-    .join(events, _EVENT)
-    .where(_d.superseded_by == bindparam("by"))
-)
+_COVERED = told.where(_d.superseded_by == bindparam("by"))
 _NEWEST = select(events.c.body).join(
     incidents, (incidents.c.id == events.c.incident) & (incidents.c.sequence == events.c.sequence)
 )
@@ -107,8 +97,8 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
     if choice.supersede:
         _supersede(db, [one.id for one in choice.supersede], sent.id, now)
     db.execute(_TAKE, {"taken": sent.id, "now": now})
-    untold = db.execute(_COVERED, {"by": sent.id}).all()
-    told = [row["told"], *(rows.event(body) for body, _ in untold)]
+    covered = [_read(one) for one in db.execute(_COVERED, {"by": sent.id}).mappings()]
+    untold = sorted([row, *covered], key=lambda one: one["sequence"])
     return Claim(
         delivery=sent,
         attempts=row["attempts"],
@@ -120,9 +110,9 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
         latest=rows.event(db.execute(_LATEST, {"incident": sent.incident}).scalar_one()),
         thread=_thread(db, row) if sent.part in (Part.EDIT, Part.REPLY) else None,
         # Each once: a post may replace both the edit and the reply of an event.
-        covers=tuple(event for _, event in sorted({one.sequence: one for one in told}.items())),
+        covers=tuple({one["told"].sequence: one["told"] for one in untold}.values()),
         members=_members(db, row["told"]),
-        waiting_since=min([row["recorded_at"], *(recorded_at for _, recorded_at in untold)]),
+        waiting_since=min(one["recorded_at"] for one in untold),
         superseded=choice.supersede,
     )
 

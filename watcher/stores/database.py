@@ -14,7 +14,6 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from watcher.errors import StoreError
-from watcher.ports import Clock
 from watcher.stores.schema import REVISION
 from watcher.stores.sql import SqlStore, store_error
 
@@ -26,7 +25,7 @@ _PRAGMAS: Final = (
 )
 
 
-def open_store(url: str, clock: Clock, *, exclusive: bool = False) -> SqlStore:
+def open_store(url: str, *, exclusive: bool = False) -> SqlStore:
     """Open the store at a SQLAlchemy URL, its schema brought up to date.
 
     With `exclusive` it is ours alone until closed or until this process dies: only one may send.
@@ -38,7 +37,7 @@ def open_store(url: str, clock: Clock, *, exclusive: bool = False) -> SqlStore:
             held.enter_context(_locked(path))
         engine = _engine(path)
         _bring_up_to_date(engine, path)
-        return SqlStore(engine, clock, held.pop_all().close)
+        return SqlStore(engine, held.pop_all().close)
 
 
 def migrate(url: str) -> tuple[str | None, str]:

@@ -92,13 +92,8 @@ _index("deliveries_due", _row.settled_at.is_(None), _row.sink, _row.due)
 _index("deliveries_covered", _row.superseded_by.is_not(None), _row.superseded_by)
 _index("deliveries_grouped", _row.digest.is_not(None), _row.digest)
 
+told = sa.select(deliveries, events.c.body).join(events, events.c.id == _row.event)
+"""Deliveries with their event."""
+
 clusters = sa.Table("clusters", metadata, *_keys("name"), *_filled(Instant, "seen_at"))
 sinks = sa.Table("sinks", metadata, *_keys("name"), *_filled(sa.Text, "body"))
-leases = sa.Table(
-    "leases",
-    metadata,
-    *_keys("name"),
-    *_filled(sa.Text, "holder"),
-    *_filled(sa.BigInteger, "token"),
-    *_filled(Instant, "expires_at"),
-)

@@ -7,17 +7,17 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from watcher.core.model import DeliveryState
 from watcher.core.retry import LONGEST_WAIT, SinkState
 from watcher.errors import StoreError
-from watcher.ports import Claim, Clock, LedgerRow, Record, Saved, Settlement
+from watcher.ports import Claim, LedgerRow, Record, Saved, Settlement
 from watcher.stores import rows
 from watcher.stores.claim import NEXT_DUE, take
-from watcher.stores.schema import clusters, deliveries, events, incidents, leases, phases, sinks
+from watcher.stores.schema import clusters, deliveries, events, incidents, phases, sinks, told
 
 T = TypeVar("T")
 Insert = sqlite.Insert | postgresql.Insert
@@ -36,17 +36,15 @@ class SqlStore:
     asynchronous driver, and no two transactions of a process wait for each other's locks.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, release: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, release: Callable[[], None]) -> None:
         self._reads = engine
         self._writes = engine.execution_options(begin="BEGIN IMMEDIATE")
-        self._clock = clock
         self._release = release
         self._thread = ThreadPoolExecutor(1, "store")
         insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._save = _upsert(insert(phases))
         self._mark_seen = _upsert(insert(clusters))
         self._keep_state = _upsert(insert(sinks))
-        self._touch = _upsert(insert(leases))
         self._advance = _upsert(insert(incidents), only_newer="sequence")
         self._add_event = insert(events).on_conflict_do_nothing()
         self._add_delivery = insert(deliveries).on_conflict_do_nothing()
@@ -156,9 +154,7 @@ class SqlStore:
     ) -> Sequence[LedgerRow]:
         """Deliveries, newest first; an empty argument matches all."""
         found = (
-            select(deliveries, events.c.body)
-            .join(events, events.c.id == _d.event)
-            .join(incidents, incidents.c.id == _d.incident)
+            told.join(incidents, incidents.c.id == _d.incident)
             .order_by(_d.recorded_at.desc(), _d.incident.desc(), _d.sequence.desc(), _d.id)
             .limit(limit)
         )
@@ -193,9 +189,9 @@ class SqlStore:
         return await self._write(work)
 
     async def ping(self) -> None:
-        """Commit a change: a full disk or a read-only volume shows only then."""
-        beat = {"name": "ping", "holder": "", "token": 0, "expires_at": self._clock.now()}
-        await self._write(lambda db: db.execute(self._touch, beat))
+        """Commit a write: a full disk or a read-only volume shows only then."""
+        same = text("UPDATE alembic_version SET version_num = version_num")
+        await self._write(lambda db: db.execute(same))
 
     async def close(self) -> None:
         """Finish what runs and let go of the database."""
