@@ -135,7 +135,6 @@ class Claim(Struct, frozen=True):
     delivery: Delivery
     attempts: int
     recorded_at: datetime
-    first_attempt_at: datetime | None
     ambiguous: bool
     """An earlier attempt may have arrived."""
     last_error: str

@@ -167,7 +167,7 @@ async def test_retry(store: Store) -> None:
     """A deferred delivery comes back when it is due, with what is known of it, and holds its successors."""
     await store.record(told(event(1), event(1, 2, Edge.RECOVERED)), NOW)
     claimed = await claim_one(store)
-    assert (claimed.attempts, claimed.first_attempt_at, claimed.last_error) == (0, None, "")
+    assert (claimed.attempts, claimed.last_error) == (0, "")
     assert await store.next_due("hook") is None, "its successor is not due before it"
     end = Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, later(8), "http_503", "busy")
     await store.settle(replace(end, counted=False))
@@ -176,7 +176,7 @@ async def test_retry(store: Store) -> None:
     assert await store.next_due("hook") == later(8), "and is not looked at again before it can go"
     again = await claim_one(store, now=later(8))
     assert (again.event.sequence, again.attempts, again.last_error) == (1, 0, "http_503")
-    assert (again.first_attempt_at, again.recorded_at, again.ambiguous) == (NOW, NOW, False)
+    assert (again.recorded_at, again.ambiguous) == (NOW, False)
     await store.settle(replace(end, at=later(8), due=later(9), ambiguous=True))
     third = await claim_one(store, now=later(9))
     assert (third.attempts, third.ambiguous) == (1, True)

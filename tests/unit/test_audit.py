@@ -86,7 +86,7 @@ def delivery(
 
 
 def claim(of: Event = OPENED) -> Claim:
-    return Claim(delivery(of), 1, of.at, None, False, "HTTP 503", of, of, None)
+    return Claim(delivery(of), 1, of.at, False, "HTTP 503", of, of, None)
 
 
 def everything(reporting: Reporting) -> None:

@@ -77,12 +77,10 @@ def failed(error: Exception, sent: bool) -> SinkError:
     Once `sent` is true the request may have arrived.
     """
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        expired = getattr(error.certificate_error, "verify_code", None) == _CERTIFICATE_EXPIRED
-        reason, outcome = (
-            ("tls_expired", Outcome.RETRY) if expired else ("tls_untrusted", Outcome.PARK)
-        )
         said = getattr(error.certificate_error, "verify_message", "certificate not accepted")
-        return SinkError(reason, outcome, detail=said)
+        if getattr(error.certificate_error, "verify_code", 0) == _CERTIFICATE_EXPIRED:
+            return SinkError("tls_expired", Outcome.RETRY, detail=said)
+        return SinkError("tls_untrusted", Outcome.PARK, detail=said)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         outcome = Outcome.PARK if error.status == 407 else Outcome.RETRY
         return SinkError("proxy_failed", outcome, detail=f"the proxy answered {error.status}")

@@ -103,7 +103,6 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
         delivery=sent,
         attempts=row["attempts"],
         recorded_at=row["recorded_at"],
-        first_attempt_at=row["first_attempt_at"],
         ambiguous=row["ambiguous"],
         last_error=row["reason"],
         event=row["told"],
