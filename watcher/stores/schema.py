@@ -97,3 +97,11 @@ told = sa.select(deliveries, events.c.body).join(events, events.c.id == _row.eve
 
 clusters = sa.Table("clusters", metadata, *_keys("name"), *_filled(Instant, "seen_at"))
 sinks = sa.Table("sinks", metadata, *_keys("name"), *_filled(sa.Text, "body"))
+leases = sa.Table(
+    "leases",  # who may write, once several replicas share a PostgreSQL
+    metadata,
+    *_keys("name"),
+    *_filled(sa.Text, "holder"),
+    *_filled(sa.BigInteger, "token"),
+    *_filled(Instant, "expires_at"),
+)

@@ -35,7 +35,11 @@ CREATE INDEX deliveries_due ON deliveries (sink, due) WHERE settled_at IS NULL;
 CREATE INDEX deliveries_covered ON deliveries (superseded_by) WHERE superseded_by IS NOT NULL;
 CREATE INDEX deliveries_grouped ON deliveries (digest) WHERE digest IS NOT NULL;
 CREATE TABLE clusters (name TEXT NOT NULL PRIMARY KEY, seen_at INSTANT NOT NULL);
-CREATE TABLE sinks (name TEXT NOT NULL PRIMARY KEY, body TEXT NOT NULL)
+CREATE TABLE sinks (name TEXT NOT NULL PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE leases (
+    name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, token BIGINT NOT NULL,
+    expires_at INSTANT NOT NULL
+)
 """
 
 
