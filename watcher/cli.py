@@ -169,7 +169,9 @@ def history(
         timedelta | None, typer.Option(parser=parse_duration, help="How far back: 24h, 7d.")
     ] = None,
     sink: Annotated[str, typer.Option(help="Only this sink.")] = "",
-    incident: Annotated[str, typer.Option(help="Only this incident.")] = "",
+    incident: Annotated[
+        str, typer.Option(help="Its id, or the end of it that messages show.")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Newest ones.")] = 200,
     output: Output = "table",
     config: ConfigFile = None,
@@ -197,8 +199,19 @@ def history(
     if output == "json":
         _print_json(rows)
     else:
-        columns = ("recorded_at", "subject", "event", "sink", "part", "state", "reason", "late")
-        _print_table(columns, ([row[column] for column in columns] for row in rows))
+        columns = (
+            "recorded_at",
+            "subject",
+            "event",
+            "incident",
+            "sink",
+            "part",
+            "state",
+            "reason",
+            "late",
+        )
+        short = ({**row, "incident": str(row["incident"])[-8:]} for row in rows)
+        _print_table(columns, ([row[column] for column in columns] for row in short))
 
 
 @app.command()

@@ -20,6 +20,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from watcher import __version__
+from watcher.core import annotations
 from watcher.core.model import Clearing, DeliveryState, Firing, Health, Severity
 from watcher.ports import Clock
 from watcher.view import View
@@ -86,6 +87,7 @@ class Metrics(Collector):
         age = _gauge("view_age_seconds", "Since when what is shown may be out of date", "cluster")
         incidents = _gauge("incidents_open", "Announced and not ended", "cluster", "severity")
         deployments = _gauge("deployments", "Followed Deployments", "cluster", "health")
+        ignored = _gauge("annotation_problems", "Annotations that cannot be read", "cluster")
         now = self._clock.now()
         for name, cluster in self._view.clusters.items():
             in_sight, tracked = cluster.fresh(now), cluster.tracked.values()
@@ -104,7 +106,9 @@ class Metrics(Collector):
             healths = Tally(t.verdict.health if in_sight else Health.UNKNOWN for t in tracked)
             for health in Health:
                 deployments.add_metric([name, health], healths[health])
-        yield from (up, took, fresh, age, incidents, deployments)
+            problems = (annotations.read(t.snapshot.annotations).problems for t in tracked)
+            ignored.add_metric([name], sum(map(len, problems)))
+        yield from (up, took, fresh, age, incidents, deployments, ignored)
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:

@@ -354,6 +354,7 @@ async def test_history(store: Store) -> None:
     every = await store.history()
     assert [row.event.subject.name for row in every[::2]] == ["app-3", "app-2", "app-1"]
     assert every == [*await store.history(limit=1), *every[1:]]
+    assert await store.history(incident=event(2).incident[-8:]) == every[2:4]
     (row,) = await store.history(since=later(2), sink="chat", name="app-2", namespace="shop")
     assert (row.delivery.state, row.delivery.reason) == (DeliveryState.SUPPRESSED, "silenced")
     assert (row.recorded_at, row.settled_at) == (later(2), later(2))

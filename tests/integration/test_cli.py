@@ -340,7 +340,9 @@ def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
     assert (row["sink"], row["state"], row["reason"]) == ("hook", "suppressed", "silenced")
     assert (row["subject"], row["event"]) == ("shop/checkout", "deployment.degraded")
     code, out, _ = watcher("history")
-    assert sorted(line.split()[3] for line in out.splitlines()[1:]) == ["hook", "oncall"]
+    assert sorted(line.split()[4] for line in out.splitlines()[1:]) == ["hook", "oncall"]
+    shown = out.splitlines()[1].split()[3]
+    assert watcher("history", "--incident", shown)[1] == out  # by what a message shows of its id
     assert watcher("history", "other/")[1].count("\n") == 1
     assert watcher("history", "--since", "5s")[1].count("\n") == 1
 

@@ -657,10 +657,11 @@ async def test_an_incoming_webhook_of_the_fake_refuses_too() -> None:
         assert await refused(slack.webhook_url) == ("channel_is_archived", Outcome.PARK)
 
 
-async def test_a_key_that_is_no_base64_parks(hook: FaultServer) -> None:
+@pytest.mark.parametrize("secret", ["whsec_x", "whsec_", "whsec_!", "whsec_-_-_-_-_"])
+async def test_a_key_that_is_no_base64_parks(hook: FaultServer, secret: str) -> None:
     """A signing secret that cannot be what it says it is never signs anything."""
     with pytest.raises(SinkError) as caught:
-        await webhook(hook, "whsec_x").send(notification(event(Edge.DEGRADED)))
+        await webhook(hook, secret).send(notification(event(Edge.DEGRADED)))
     assert (caught.value.reason, caught.value.outcome) == ("secret_malformed", Outcome.PARK)
     assert hook.connections == 0
 

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from watcher.config.secrets import hide
 from watcher.core.health import assess
@@ -205,6 +206,15 @@ async def test_deployments_are_shown_with_numbers_and_verdict(world: World) -> N
         "message": "1 of 3 replicas available, 3 needed",
         "since": "2026-11-22T11:55:00Z",
     }
+
+
+async def test_an_annotation_that_cannot_be_read_is_shown_and_counted(world: World) -> None:
+    """Whoever wrote it finds out before the page that it was to keep back."""
+    tracked = track(world.cluster(), "web")
+    tracked.snapshot = replace(tracked.snapshot, annotations={"degraded-for": "five"})
+    (row,) = (await world.get("/health/deployments"))["deployments"]
+    assert "; annotation ignored: degraded-for: " in row["message"]
+    assert (await world.scrape())['watcher_annotation_problems{cluster="prod"}'] == 1
 
 
 @pytest.mark.parametrize(

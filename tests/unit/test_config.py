@@ -526,3 +526,13 @@ def test_the_schema_takes_the_example_and_refuses_a_typo() -> None:
     ]
     for wrong in typos:
         assert not validator.is_valid(wrong)
+
+
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_…", "whsec_!"])
+def test_a_signing_secret_without_its_key_is_told_before_anything_is_sent(secret: str) -> None:
+    env = {"WEBHOOK_URL": "https://hooks.example.com/x", "WEBHOOK_SECRET": secret}
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in env.items():
+            patched.setenv(name, value)
+        (told,) = unusable_secrets(load(None, env, {}))
+    assert told == "sinks.0.secrets: whsec_ must be followed by base64 of the key"

@@ -213,6 +213,8 @@ def unusable_secrets(config: Config) -> list[str]:
             value = secret.read()
             if section is config.store:
                 rules.check_store_url(value)
+            elif key == "secrets":
+                rules.signing_key(value)
             elif key == "url":
                 rules.check_url(value, getattr(section, "allow_http", False))
         except (ConfigError, ValueError) as error:

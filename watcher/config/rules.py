@@ -1,5 +1,6 @@
 """What a value must look like; each rule says in words what is wrong, without the value in it."""
 
+import base64
 import ipaddress
 import re
 from typing import Final
@@ -33,6 +34,23 @@ def check_store_url(url: str) -> str:
     if not _STORE.fullmatch(check_line(url)):
         raise ValueError("must be sqlite:///PATH or postgresql://…")
     return url
+
+
+def signing_key(secret: str) -> bytes:
+    """Return the key of a webhook secret: `whsec_` stands before base64, as Standard Webhooks has it.
+
+    Anything else is the key itself. Raises ValueError.
+    """
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    text = secret.removeprefix("whsec_").rstrip("=")
+    try:
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:  # what is outside of the alphabet would silently make another key
+        key = b""
+    if not key:
+        raise ValueError("whsec_ must be followed by base64 of the key")
+    return key
 
 
 def check_channel(channel: str) -> str:

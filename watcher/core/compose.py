@@ -269,7 +269,8 @@ def _facts(event: Event) -> Iterable[Fact]:
     yield Fact("Available", f"{facts.available} of {facts.desired}, at least {facts.floor} needed")
     yield Fact("Pods", f"{facts.updated} updated, {facts.ready} ready")
     if facts.old_serving:
-        yield Fact("Old version", f"still serves with at least {facts.old_serving} pods")
+        pods = "pod" if facts.old_serving == 1 else "pods"
+        yield Fact("Old version", f"still serves with at least {facts.old_serving} {pods}")
     elif event.reason in words.ROLLOUT and event.edge not in ENDS and words.nothing_serves(event):
         yield Fact("Old version", "does not serve")
     if facts.revision:

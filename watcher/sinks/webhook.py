@@ -6,7 +6,6 @@ https://www.standardwebhooks.com.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import asdict
 
+from watcher.config.rules import signing_key
 from watcher.core.message import visible
 from watcher.core.model import ENDS, Json, Subject
 from watcher.errors import Outcome, SinkError
@@ -83,13 +83,10 @@ def _signed(delivery: str, now: datetime, body: bytes, secrets: Sequence[str]) -
 
 
 def _key(secret: str) -> bytes:
-    """`whsec_` stands before base64, with or without padding; anything else is the key itself."""
-    if not secret.startswith("whsec_"):
-        return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix("whsec_") + "==")
-    except binascii.Error:
-        raise SinkError("secret_malformed", Outcome.PARK, detail="whsec_ without base64") from None
+        return signing_key(secret)
+    except ValueError as error:
+        raise SinkError("secret_malformed", Outcome.PARK, detail=str(error)) from None
 
 
 def _subject(subject: Subject) -> Json:
@@ -107,10 +104,10 @@ def _data(notification: Notification, limit: int) -> Json:
     data: Json = {
         "incident": event.incident,
         "delivery": notification.delivery_id,
-        "event": event.edge,
+        "event": "test" if event.type == "test" else event.edge,
         "cluster": event.subject.cluster,
         "namespace": event.subject.namespace or None,
-        "name": event.subject.name or None,
+        "name": event.subject.name if event.type != "test" else None,
         "uid": event.subject.uid or None,
         "reason": event.reason,
         "severity": event.severity,

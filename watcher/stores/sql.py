@@ -160,11 +160,12 @@ class SqlStore:
         )
         if since is not None:
             found = found.where(_d.recorded_at >= since)
+        if incident:  # messages show only the end of its id
+            found = found.where(_d.incident.endswith(incident, autoescape=True))
         for column, wanted in (
             (incidents.c.namespace, namespace),
             (incidents.c.name, name),
             (_d.sink, sink),
-            (_d.incident, incident),
         ):
             if wanted:
                 found = found.where(column == wanted)

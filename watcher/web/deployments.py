@@ -7,6 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from watcher.core import annotations
 from watcher.core.model import Assessment, DeploymentSnapshot, Health
 from watcher.view import ClusterView
 
@@ -45,9 +46,12 @@ def row(s: DeploymentSnapshot, verdict: Assessment, since: datetime | None) -> R
     status: Status = "ok" if s.ready >= s.desired else "degraded"
     if s.malformed:
         status = "unknown"
+    ignored = "".join(
+        f"; annotation ignored: {p}" for p in annotations.read(s.annotations).problems
+    )
     return Row(
         s.cluster, s.namespace, s.name, status, s.desired, s.ready, s.available, s.updated,
-        verdict.health, verdict.reason, verdict.message, since,
+        verdict.health, verdict.reason, verdict.message + ignored, since,
     )  # fmt: skip
 
 
