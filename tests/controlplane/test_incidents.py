@@ -89,7 +89,7 @@ def test_a_rollout_to_a_broken_image(
     told.story()
     [message] = told.slack.messages
     assert "the old version still serves with at least 1" in message.text
-    assert "Old version: still serves with at least 1 pods" in message.shown
+    assert "Old version: still serves with at least 1 pod\n" in message.shown
 
     admin.patch(path, with_image("app:2"))
     told.wait("deployment.recovered", "web")
