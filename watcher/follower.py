@@ -75,14 +75,17 @@ class Follower:
     async def restore(self) -> None:
         """Take up what a former process left in the store; waits for the store."""
         while True:
-            with contextlib.suppress(StoreError):
+            try:
                 saved = list(await self._store.load(self.cluster.name))
                 seen_at = await self._store.seen_at(self.cluster.name)
+            except StoreError as error:
+                self._reporter.store_refused(error)
+                await self._clock.sleep(_RETRY)
+            else:
                 self._recorder.restore(saved)
                 self.observer.restore(saved, seen_at)
                 self.heartbeat.restore(saved)
                 return
-            await self._clock.sleep(_RETRY)
 
     async def step(
         self, now: datetime, events: Sequence[WatchEvent] = (), probe: Probe | None = None

@@ -536,3 +536,10 @@ def test_a_signing_secret_without_its_key_is_told_before_anything_is_sent(secret
             patched.setenv(name, value)
         (told,) = unusable_secrets(load(None, env, {}))
     assert told == "sinks.0.secrets: whsec_ must be followed by base64 of the key"
+
+
+def test_a_piece_of_a_secret_url_is_hidden_when_it_stands_alone() -> None:
+    """A receiver may echo the telling part only; words that name things stay readable."""
+    hide("https://hooks.example.com/services/T0123ABCD/aB3dE5fG7hJ9kL?key=s3cretvalue")
+    told = redact("unknown hook aB3dE5fG7hJ9kL of T0123ABCD, key s3cretvalue, in services")
+    assert told == "unknown hook *** of ***, key ***, in services"

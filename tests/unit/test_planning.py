@@ -218,7 +218,7 @@ def storm_edges() -> list[Planned]:
     return [edge(Edge.DEGRADED, n) for n in range(20, 31)]
 
 
-@pytest.mark.parametrize(("at", "joins"), [(60, True), (299, True), (301, False)])
+@pytest.mark.parametrize(("at", "joins"), [(30, True), (59, True), (61, False)])
 def test_late_openings(at, joins):
     """While a digest is young, later openings join it instead of posting on their own."""
     first = storm()

@@ -6,7 +6,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
@@ -83,9 +83,16 @@ def hide(secret: str) -> None:
         url = urlsplit(secret)
         parts += [url.query, url.password or ""]
         parts += [url.path] if len(url.path) >= _TELLING_PATH else []
+        parts += telling_parts(url)
     for part in parts:
         if len(part) >= _SHORTEST_HIDDEN and part not in _hidden:
             _hidden.append(part)
+
+
+def telling_parts(url: SplitResult) -> list[str]:
+    """Pieces of path and query that look drawn rather than named: a receiver may echo one alone."""
+    pieces = [*url.path.split("/"), *(value for _, value in parse_qsl(url.query))]
+    return [p for p in pieces if len(p) >= 20 or (len(p) >= 8 and any(c.isdigit() for c in p))]
 
 
 def redact(text: str) -> str:

@@ -25,7 +25,8 @@ from watcher.core.model import (
 STORM_SIZE: Final = 10
 """More openings than this within `STORM_WINDOW` are one digest."""
 STORM_WINDOW: Final = timedelta(minutes=1)
-_JOINS_FOR: Final = timedelta(minutes=5)
+_JOINS_FOR: Final = timedelta(minutes=1)
+"""After the last one; a later opening is a message of its own again, which notifies somebody."""
 _GATHER: Final = timedelta(seconds=2)
 """The first list of names waits this long for more of them."""
 _GROW: Final = timedelta(seconds=10)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from msgspec import Struct
 
+from watcher.config.secrets import telling_parts
 from watcher.core.message import visible
 from watcher.core.retry import parse_retry_after
 from watcher.errors import Outcome, SinkError
@@ -104,8 +105,9 @@ def _telling_parts(secret: str) -> list[str]:
     if "://" not in secret:
         return []
     url = urlsplit(secret)
-    parts = (url.path, url.query, url.username or "", url.password or "")
-    return [part for part in parts if len(part) > 3]  # hiding "/" would only make nonsense
+    parts = (url.path, url.query, url.username or "", url.password or "", *telling_parts(url))
+    whole = [part for part in parts if len(part) > 3]  # hiding "/" would only make nonsense
+    return [*whole, *(part.replace("/", "\\/") for part in whole if "/" in part)]
 
 
 def _quoted(answer: Answer, secrets: Iterable[str]) -> str:

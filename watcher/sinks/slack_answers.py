@@ -4,6 +4,7 @@ The words are those of chat.postMessage, chat.update (https://docs.slack.dev/ref
 of incoming webhooks, classed as in delivery reference §1.4.
 """
 
+import re
 from typing import Final
 
 from watcher.errors import Outcome, SinkError
@@ -45,12 +46,20 @@ _AMBIGUOUS: Final = frozenset(
 """Some of the operation may have succeeded."""
 
 
+_WORD: Final = re.compile("[a-z_]{1,64}")
+
+
 def refused(word: str, detail: str = "") -> SinkError:
     """The error for Slack's `word`; one that is not known is tried again until it is too old."""
     outcome = meaning(word)
     if outcome is None:  # the word goes into the detail only: it labels a metric otherwise
-        return SinkError("unknown_error", Outcome.RETRY, detail=detail or word[:100])
+        return SinkError("unknown_error", Outcome.RETRY, detail=detail or _shown(word))
     return SinkError(word, outcome, detail=detail, ambiguous=word in _AMBIGUOUS)
+
+
+def _shown(word: str) -> str:
+    """Slack's words are plain ones; whatever else stands there may hold anything."""
+    return word if _WORD.fullmatch(word) else "an answer that is no word of Slack's"
 
 
 def meaning(word: str) -> Outcome | None:
