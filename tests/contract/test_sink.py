@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 
 from tests.events import event, notification, outage
-from tests.faults import (
+from tests.fault_server import (
     Behaviour,
     FaultServer,
     answers,

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from standardwebhooks import Webhook as Verifier
 
 from tests.events import BEGAN, STALLED, event, notification, outage
-from tests.faults import FaultServer, answers
+from tests.fault_server import FaultServer, answers
 from watcher.clock import SystemClock
 from watcher.core.model import Edge, Event, Json, Part, Resolution, Severity, Subject
 from watcher.errors import Outcome, SinkError
