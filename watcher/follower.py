@@ -12,12 +12,14 @@ from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import StoreError
 from watcher.heartbeat import Heartbeat
 from watcher.observer import Observer
-from watcher.ports import Clock, Cluster, Probe, Record, Store, WatchEvent
+from watcher.ports import Broken, Clock, Cluster, Probe, Record, Store, WatchEvent
 from watcher.recording import Recorder
 from watcher.view import ClusterView, View
 
 _SEEN_EVERY = timedelta(minutes=1)
 _RETRY = 1.0
+_APART = timedelta(seconds=3)
+"""Streams that are lost again and again make no more probes than this."""
 
 
 class Reporter(Protocol):
@@ -57,7 +59,7 @@ class Follower:
         now = clock.now()
         self.cluster = cluster
         self.view = ClusterView(
-            cluster.name, cluster.scopes, cluster.last_byte_at, reach.stream_silent_for, now
+            cluster.name, cluster.scopes, cluster.stream, reach.stream_silent_for, now
         )
         view.clusters[cluster.name] = self.view
         self._reporter = reporter
@@ -70,6 +72,8 @@ class Follower:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._lost = asyncio.Event()
+        """Set when a stream broke that had been open."""
         self._seen_at: datetime | None = None
 
     async def restore(self) -> None:
@@ -111,21 +115,38 @@ class Follower:
         """Step with every batch that the watch delivers; never ends."""
         while True:
             events = await self.cluster.events()
+            if any(self._loses_sight(event) for event in events):
+                self._lost.set()
             async with self._turn:
                 await self.step(self._clock.now(), events)
             self._reporter.watched(self.cluster.name, events)
 
     async def probe(self) -> None:
-        """Step with a probe at each interval, jittered so that a fleet does not beat in time; never ends."""
-        interval = self.heartbeat.policy.interval.total_seconds()
+        """Step with a probe at each beat and when a stream is lost; never ends.
+
+        In between it only looks whether the server is back: a look that fails is no evidence.
+        """
+        beat = self._clock.now()
         while True:
+            began = self._clock.now()
+            self._lost.clear()
             probe = await self.cluster.probe()
-            self._reporter.probed(self.cluster.name, probe)
-            async with self._turn:
-                now = self._clock.now()
-                await self.step(now, probe=probe)
-                await self._mark_seen(now)
-            await self._clock.sleep(interval * random.uniform(0.9, 1.1))  # noqa: S311
+            if began >= beat or probe.error is None:
+                self._reporter.probed(self.cluster.name, probe)
+                async with self._turn:
+                    now = self._clock.now()
+                    await self.step(now, probe=probe)
+                    await self._mark_seen(now)
+                # Jittered, so that a fleet does not beat in time.
+                beat = now + self.heartbeat.policy.interval * random.uniform(0.9, 1.1)  # noqa: S311
+            look = self.heartbeat.looks_again_at(probe, self._clock.now()) or beat
+            if await self._clock.wait(self._lost, min(beat, look)):
+                beat = min(beat, max(began + _APART, self._clock.now()))
+                await self._clock.wait(asyncio.Event(), beat)
+
+    def _loses_sight(self, event: WatchEvent) -> bool:
+        broken = isinstance(event, Broken) and event.error is not None
+        return broken and self.view.scopes[event.scope].open
 
     async def keep_time(self) -> None:
         """Step at each deadline; never ends."""

@@ -20,6 +20,9 @@ _AT_ONCE: Final = HealthPolicy(
 """A cluster's holds come with its verdicts; its end is known at once; it does not flap."""
 
 _RETRY: Final = timedelta(seconds=1)
+_LOOK: Final = timedelta(seconds=5)
+_CONFIRM: Final = timedelta(seconds=1)
+_LATELY: Final = timedelta(minutes=1)
 
 
 class Heartbeat:
@@ -56,6 +59,18 @@ class Heartbeat:
         if self._signs.failures:
             self.view.failed_at = now
         return await self.look(now)
+
+    def looks_again_at(self, probe: Probe, now: datetime) -> datetime | None:
+        """When to ask before the next beat, since sight may be about to return; None if it is not.
+
+        A server that gave no answer is asked every 5 s, one that has just come back after 1 s.
+        """
+        if probe.error is None:
+            unsure = self.view.outage is not None and self._signs.successes < self.policy.successes
+            return now + _CONFIRM if unsure else None
+        if self.view.failed_at is None or now - self.view.failed_at > _LATELY:
+            return None
+        return now + max(_LOOK, probe.error.retry_after or _LOOK)
 
     async def look(self, now: datetime) -> bool:
         """Judge by what is known of the streams and probes now; true when that ended an outage."""

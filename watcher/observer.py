@@ -255,7 +255,6 @@ class Observer:
                 self._vanish(uid, Resolution.RECREATED if recreated else Resolution.DELETED)
         state = self.view.scopes[scope]
         state.listed = True
-        state.relists += 1
         self._relisted_at = now
         if self.view.complete_at is None and all(s.listed for s in self.view.scopes.values()):
             self.view.complete_at = now

@@ -1,10 +1,12 @@
 """The whole seam between the program and the world: clusters, store, sinks and time."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from watcher.core.message import Message
@@ -85,6 +87,21 @@ class Probe(Struct, frozen=True):
     """Seconds."""
 
 
+class Stream(Struct):
+    """What one list-watch says of itself, the counters since the start of the process."""
+
+    version: str = ""
+    """The resource version from which the next watch would go on; empty when a list is needed."""
+    last_byte_at: datetime | None = None
+    """When a watch last delivered anything, by the clock's `now`."""
+    bookmark_at: datetime | None = None
+    lists: Counter[str] = msgspec.field(default_factory=Counter)
+    """How many were begun, by what made them necessary."""
+    breaks: Counter[str] = msgspec.field(default_factory=Counter)
+    """How many streams and lists ended, by cause; `ended` is the orderly end."""
+    bad_lines: int = 0
+
+
 class Cluster(Protocol):
     """One API server: a merged stream of list-watch events, and a heartbeat on its own connection."""
 
@@ -102,8 +119,8 @@ class Cluster(Protocol):
     async def events(self) -> Sequence[WatchEvent]:
         """Wait for news and take all there is, the latest of each Deployment, in order."""
 
-    def last_byte_at(self, scope: str) -> datetime | None:
-        """When the scope's stream last delivered anything, by the clock's `now`; None while closed."""
+    def stream(self, scope: str) -> Stream:
+        """How the scope's list-watch stands now."""
 
     async def probe(self) -> Probe:
         """Ask whether the server lives and lets us read; never raises."""

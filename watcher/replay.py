@@ -11,7 +11,17 @@ from watcher.core.model import DeliveryState, DeploymentSnapshot, Edge, Event, J
 from watcher.core.planning import Audience
 from watcher.errors import StoreError, Unreachable
 from watcher.follower import Follower
-from watcher.ports import Applied, Broken, Deleted, Listed, Opened, Probe, Record, WatchEvent
+from watcher.ports import (
+    Applied,
+    Broken,
+    Deleted,
+    Listed,
+    Opened,
+    Probe,
+    Record,
+    Stream,
+    WatchEvent,
+)
 from watcher.stores.database import open_store
 from watcher.testing.clock import ManualClock
 from watcher.timeline import CLUSTER, Step, Timeline, read
@@ -189,9 +199,11 @@ class _SilentCluster:
 
     def __init__(self, last_byte_at: Callable[[], datetime]) -> None:
         self._last_byte_at = last_byte_at
+        self._stream = Stream()
 
-    def last_byte_at(self, scope: str) -> datetime:
-        return self._last_byte_at()
+    def stream(self, scope: str) -> Stream:
+        self._stream.last_byte_at = self._last_byte_at()
+        return self._stream
 
     async def run(self) -> None:
         """There is nothing to run."""

@@ -3,7 +3,7 @@
 Written by the observer and the heartbeat, read by the web and the dead-man ping.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from watcher.core.model import (
@@ -19,7 +19,7 @@ from watcher.core.model import (
 )
 from watcher.core.transitions import STEADY
 from watcher.errors import ClusterError
-from watcher.ports import Probe
+from watcher.ports import Probe, Stream
 
 UNJUDGED = Assessment(Health.UNKNOWN, "unjudged", "Not judged yet")
 
@@ -72,7 +72,6 @@ class Scope:
         self.error: ClusterError | None = None
         self.broken_at: datetime | None = None
         """Since when it cannot be had; None while it can."""
-        self.relists = 0
 
 
 class ClusterView:
@@ -82,7 +81,7 @@ class ClusterView:
         self,
         name: str,
         scopes: Sequence[str],
-        last_byte_at: Callable[[str], datetime | None],
+        stream: Callable[[str], Stream],
         silent_for: timedelta,
         started_at: datetime,
     ) -> None:
@@ -102,12 +101,13 @@ class ClusterView:
         self.fresh_since: datetime | None = None
         self.complete_at: datetime | None = None
         """When every scope was first listed; None before."""
-        self._last_byte_at = last_byte_at
+        self.stream = stream
+        """What the list-watch of a scope says of itself now."""
         self._silent_for = silent_for
 
     def last_byte_at(self) -> datetime | None:
         """The newest byte of any of its streams."""
-        return max(filter(None, map(self._last_byte_at, self.scopes)), default=None)
+        return max(filter(None, self._heard()), default=None)
 
     def in_sight(self, now: datetime) -> bool:
         """A complete list applied, every stream open and not silent, no probe failed since."""
@@ -128,13 +128,16 @@ class ClusterView:
             return None
         if self.in_sight(now):
             return now
-        oldest = min(filter(None, map(self._last_byte_at, self.scopes)), default=None)
+        oldest = min(filter(None, self._heard()), default=None)
         return max(filter(None, (oldest, self.blind_since)), default=self.complete_at)
+
+    def _heard(self) -> Iterable[datetime | None]:
+        return (self.stream(scope).last_byte_at for scope in self.scopes)
 
     def _scope_in_sight(self, name: str, scope: Scope, now: datetime) -> bool:
         if not (scope.listed and scope.open):
             return False
-        heard = self._last_byte_at(name)
+        heard = self.stream(name).last_byte_at
         if heard is None or now - heard > self._silent_for:
             return False
         return self.failed_at is None or heard > self.failed_at

@@ -11,7 +11,7 @@ from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import StoreError
 from watcher.follower import Follower
-from watcher.ports import Probe, Record, WatchEvent
+from watcher.ports import Probe, Record, Stream, WatchEvent
 from watcher.stores.database import open_store
 from watcher.testing.clock import ManualClock
 from watcher.view import View
@@ -41,8 +41,8 @@ class Followed:
         self._clock.set(until)
         await self.follower.step(until, events, probe)
 
-    def last_byte_at(self, scope: str) -> datetime:
-        return self.last_byte or self._clock.now()
+    def stream(self, scope: str) -> Stream:
+        return Stream(last_byte_at=self.last_byte or self._clock.now())
 
     async def run(self) -> None: ...
 

@@ -160,3 +160,19 @@ async def test_a_probe_that_succeeds_ends_the_backoff_of_the_watch(server, clock
         assert len(asked(server, "list")) == 2
         assert (await watched.cluster.probe()).error is None
         await watched.until(Listed)
+
+
+async def test_a_watch_that_fails_alone_is_not_hurried(server, clock):
+    """While the server answers, only the first failure of a watch is tried again at once."""
+    server.faults += [Fault("list", 500)] + [Fault("watch", 500)] * 3
+    standing = ManualClock(clock.now())
+    async with watching(server, standing, uniform=lambda low, high: high) as watched:
+        await watched.until(Broken)
+        for _ in range(3):
+            assert (await watched.cluster.probe()).error is None
+            await standing.settle()
+        await watched.until(Broken)
+        assert len(asked(server, "watch")) == 1
+        await standing.advance(1.7)
+        await watched.until(Broken)
+        assert len(asked(server, "watch")) == 2

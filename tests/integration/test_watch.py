@@ -103,7 +103,7 @@ async def test_a_version_that_expired_is_never_used_again(server, watch, clock, 
     versions = [seen.query["resourceVersion"] for seen in asked(server, "watch")]
     assert versions[-1] == str(server.version)
     assert versions.count(versions[-2]) == 2  # once when it was good, once to learn that it is not
-    assert watched.cluster.watches[""].lists == {"start": 1, "expired": 1}
+    assert watched.cluster.stream("").lists == {"start": 1, "expired": 1}
 
 
 async def test_endless_410_is_backed_off(server, watch):
@@ -199,13 +199,15 @@ async def test_a_silent_stream_is_left(server, watch):
     assert len(asked(server, "list")) == 1
 
 
-async def test_silence_is_measured_by_what_the_watch_asked_for(server, watch):
-    """W15, F26: without bookmarks a stream may be silent as long as it lasts, and a little more."""
+async def test_a_server_without_bookmarks_is_asked_anew(server, watch):
+    """W15, F26: silence is ended by another watch from the same version, and by no list."""
     server.bookmark_every = None
-    server.streams_last = 60
-    watched = await opened(await watch(timings={"idle": 60, "watch": (0, 0), "idle_slack": 0.1}))
-    broken = await watched.until(Broken)
-    assert "not a byte in 0.1 s" in str(broken.error)
+    watched = await opened(await watch(timings={"idle": 0.1}))
+    for _ in range(3):
+        assert isinstance((await watched.until(Broken)).error, Silent)
+        await watched.until(Opened)
+    assert len(asked(server, "list")) == 1
+    assert len({seen.query["resourceVersion"] for seen in asked(server, "watch")}) == 1
 
 
 async def test_a_machine_that_slept_lists_anew(server, watch, clock):
@@ -274,7 +276,7 @@ async def test_chunks_may_end_anywhere(server, watch, piece):
     server.faults.append(Fault("watch", lines=line * 3, piece=piece))
     watched = await opened(await watch())
     assert watched.state["a"].annotations == {"owner": ODD}
-    assert watched.cluster.watches[""].bad_lines == 0
+    assert watched.cluster.stream("").bad_lines == 0
 
 
 async def test_half_a_line_is_dropped(server, watch):
@@ -330,7 +332,7 @@ async def test_garbage_is_skipped(server, watch, bad):
     assert asked(server, "watch")[-1].query["resourceVersion"] == at
     server.set_ready("shop", "a", 0)
     await watched.applied("a")
-    assert watched.cluster.watches[""].bad_lines == 2
+    assert watched.cluster.stream("").bad_lines == 2
     assert len(asked(server, "list")) == 1
 
 
@@ -342,7 +344,7 @@ async def test_nothing_but_garbage_makes_a_list(server, watch):
     await watched.applied("a")
     server.send(b"x\n")
     assert isinstance((await watched.until(Broken)).error, Expired)
-    assert watched.cluster.watches[""].bad_lines == 5
+    assert watched.cluster.stream("").bad_lines == 5
     await watched.until(Listed)
 
 
@@ -361,6 +363,30 @@ async def test_a_watch_that_dies_is_started_again(server, watch):
     assert "ZeroDivisionError" in str(broken.error)
     await watched.until(Opened)
     assert len(asked(server, "list")) == 2
+
+
+async def test_a_watch_that_was_cancelled_by_mistake_is_started_again(server, watch):
+    """W21: a cancellation that nobody asked for does not leave a scope blind in silence."""
+    draws = iter([asyncio.CancelledError()])
+
+    def uniform(low, high):
+        for bug in draws:
+            raise bug
+        return high
+
+    watched = await watch(uniform=uniform, scopes=["shop", "elsewhere"])
+    broken = await watched.until(Broken, lambda e: isinstance(e.error, Protocol))
+    await watched.until(Opened, lambda e: e.scope == broken.scope)
+
+
+async def test_replays_forgive_nothing(server, watch):
+    """W14: streams that replay an old event and end are asked ever more slowly, as empty ones are."""
+    old = event("MODIFIED", server.get("shop", "a"))
+    server.faults += [Fault("watch", lines=old, ends=True)] * 4
+    watched = await watch()
+    for _ in range(4):
+        await watched.until(Broken)
+    assert spacing(server, "watch")[:3] == [0.8, 1.6, 3.2]
 
 
 async def test_old_events_replace_nothing(server, watch):
@@ -425,8 +451,8 @@ async def test_scopes_do_not_share_trouble(server, clock):
         await watched.until(Opened, lambda e: e.scope == "shop")
         server.set_ready("shop", "b", 0)
         await watched.applied("b")
-        assert watched.cluster.last_byte_at("shop") is not None
-        assert watched.cluster.last_byte_at("payments") is None
+        assert watched.cluster.stream("shop").last_byte_at is not None
+        assert watched.cluster.stream("payments").last_byte_at is None
         server.forbidden.clear()
         await slow.advance(1)
         assert {s.name for s in (await watched.until(Listed)).snapshots} == {"p"}
@@ -478,5 +504,5 @@ async def test_a_nudge_ends_a_backoff(server, clock):
     server.faults += [Fault("list", 500)]
     async with watching(server, ManualClock(clock.now())) as watched:
         await watched.until(Broken)
-        watched.cluster.watches[""].nudged.set()
+        watched.cluster.watches[""].answered(anew=True)
         await watched.until(Listed)

@@ -25,7 +25,7 @@ from watcher.core.model import (
 from watcher.core.policy import HealthPolicy
 from watcher.errors import ConfigError, Forbidden, StoreError, Unreachable
 from watcher.metrics import Metrics
-from watcher.ports import Probe
+from watcher.ports import Probe, Stream
 from watcher.testing.clock import ManualClock
 from watcher.view import ClusterView, Tracked, View
 from watcher.web import make_app, serve
@@ -69,7 +69,9 @@ class World:
         """Add a cluster: in sight and healthy, if listed."""
         heard = NOW if listed else None
         silent_for = timedelta(seconds=75)
-        cluster = ClusterView(name, scopes or ("",), lambda _: heard, silent_for, BEFORE)
+        cluster = ClusterView(
+            name, scopes or ("",), lambda _: Stream(last_byte_at=heard), silent_for, BEFORE
+        )
         if listed:
             for scope in cluster.scopes.values():
                 scope.listed = scope.open = True

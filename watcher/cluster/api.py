@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import msgspec
@@ -18,7 +18,7 @@ from watcher.cluster.transport import Ask, Timings, Transport
 from watcher.cluster.watch import ScopeWatch
 from watcher.core.model import EPOCH
 from watcher.errors import ClusterError, Protocol, Unreachable
-from watcher.ports import Broken, Clock, Probe, WatchEvent
+from watcher.ports import Broken, Clock, Probe, Stream, WatchEvent
 
 _LOG: Final = structlog.stdlib.get_logger(__name__)
 _RESTART_AFTER: Final = 1.0
@@ -50,10 +50,11 @@ class KubeCluster:
         self._transport = Transport(auth, clock, self._timings)
         self._heartbeat = Transport(auth, clock, self._timings)
         self._version, self._version_until = "", EPOCH
+        self._unanswered = False
         selector = {"labelSelector": label_selector} if label_selector else {}
         common = (self._transport, self._inbox, clock, self._timings, uniform)
         self.watches = {scope: ScopeWatch(scope, name, selector, *common) for scope in self.scopes}
-        """By scope: their counters, and `nudged`."""
+        """By scope."""
 
     async def run(self) -> None:
         """List and watch every scope until cancelled; raises nothing else."""
@@ -65,9 +66,9 @@ class KubeCluster:
         """Wait for news and take all there is, the latest of each Deployment, in order."""
         return await self._inbox.take()
 
-    def last_byte_at(self, scope: str) -> datetime | None:
-        """When the scope's stream last delivered anything; None while it is closed."""
-        return self.watches[scope].last_byte_at
+    def stream(self, scope: str) -> Stream:
+        """How the scope's list-watch stands."""
+        return self.watches[scope].stream
 
     async def probe(self) -> Probe:
         """Ask for one Deployment on a connection of its own: proof of life and of our rights.
@@ -75,6 +76,7 @@ class KubeCluster:
         A watch that backs off from a server that was down need not wait any longer then.
         """
         ask = Ask("list", self.scopes[0])
+        returned, self._unanswered = self._unanswered, True
         try:
             await self._auth.current()  # a slow exec plugin is no slow API server
             began = self._clock.now()
@@ -86,8 +88,9 @@ class KubeCluster:
         except ClusterError as error:
             return Probe(error, self._version)
         latency = (self._clock.now() - began).total_seconds()
+        self._unanswered = False
         for watch in self.watches.values():
-            watch.nudged.set()
+            watch.answered(returned)
         if self._clock.now() >= self._version_until:
             self._version_until = self._clock.now() + timedelta(seconds=self._timings.version)
             with suppress(ClusterError, TimeoutError, *UNDECODABLE):  # it may be denied to us
@@ -109,7 +112,8 @@ class KubeCluster:
                 await asyncio.wait([task])
             finally:
                 task.cancel()
-            error = task.exception()
+            # A cancellation that nobody asked for is no reason to be blind in silence.
+            error = None if task.cancelled() else task.exception()
             _LOG.error("watch.task_ended", scope=watch.scope, exc_info=error)
             broken = Protocol(f"the watch ended unexpectedly: {type(error).__name__}")
             self._inbox.put([Broken(watch.scope, broken)])

@@ -1,10 +1,9 @@
 """The list-watch of one scope, for ever: list, watch from there, watch again (watch.md W1-W25)."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -15,7 +14,7 @@ from watcher.cluster.inbox import Inbox, is_older
 from watcher.cluster.transport import Ask, Silent, Timings, Transport, error_for
 from watcher.core.model import DeploymentSnapshot
 from watcher.errors import ClusterError, Expired, Throttled, Unreachable
-from watcher.ports import Applied, Broken, Clock, Deleted, Listed, Opened, WatchEvent
+from watcher.ports import Applied, Broken, Clock, Deleted, Listed, Opened, Stream, WatchEvent
 
 _LOG: Final = structlog.get_logger(__name__)
 _BAD_IN_A_ROW: Final = 3
@@ -40,55 +39,64 @@ class ScopeWatch:
     clock: Clock
     timings: Timings
     uniform: Callable[[float, float], float]
-    last_byte_at: datetime | None = None
-    lists: Counter[str] = field(default_factory=Counter)
-    """How many there were, by what made them necessary."""
-    bad_lines: int = 0
-    nudged: asyncio.Event = field(default_factory=asyncio.Event)
-    """Ends the present backoff early; what the server asked to wait is still waited."""
-    _version: str = ""
+    stream: Stream = field(default_factory=Stream)
+    _nudged: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends the present backoff early."""
     _blind_by: str = "start"
     _failures: int = 0
-    _bookmarks: bool = False
     _bad_in_a_row: int = 0
     _told_of: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
         """List and watch until cancelled; every failure becomes a Broken and another try."""
-        self._version, self._blind_by = "", "start"
+        self.stream.version, self._blind_by = "", "start"
         while True:
             try:
-                if not self._version:
+                if not self.stream.version:
                     await self._list()
                 await self._stream()
             except Silent as error:
-                self.inbox.put([Broken(self.scope, error)])
+                self._broke(error)
             except ClusterError as error:
-                self.inbox.put([Broken(self.scope, error)])
+                self._broke(error)
                 await self._back_off(error)
                 continue
             else:
-                self.inbox.put([Broken(self.scope, None)])
+                self._broke(None)
             await self.clock.sleep(self.uniform(*self.timings.pause))
+
+    def answered(self, anew: bool) -> None:
+        """Note that the API server answers: with it, or `anew`, the first backoff is over.
+
+        A watch that goes on failing while the server answers everybody else waits as it has to.
+        """
+        if anew or self._failures <= 1:
+            self._nudged.set()
+
+    def _broke(self, error: ClusterError | None) -> None:
+        self.stream.breaks[error.cause_label if error else "ended"] += 1
+        self.inbox.put([Broken(self.scope, error)])
 
     async def _back_off(self, error: ClusterError) -> None:
         """Wait as long as the server asked for, and at least for our own jittered backoff."""
         self._failures += 1
+        self._nudged.clear()
         hopeless = self._failures >= _FAILURES_UNTIL_POLLING and not isinstance(error, Throttled)
         if isinstance(error, Expired) or hopeless:
-            self._version, self._blind_by = "", error.cause_label
+            self.stream.version, self._blind_by = "", error.cause_label
         timings, start = self.timings, self.clock.now()
         asked = (error.retry_after or timedelta()).total_seconds()
+        asked = min(asked, timings.retry_after_cap)
         steps = min(self._failures - 1, 16)
         own = self.uniform(0, min(timings.backoff_cap, timings.backoff * 2**steps))
-        await self.clock.sleep(min(asked, timings.retry_after_cap))
-        self.nudged.clear()
-        await self.clock.wait(self.nudged, start + timedelta(seconds=own))
+        if isinstance(error, Throttled):  # it lives, so nobody knows better than it does
+            await self.clock.sleep(asked)
+        await self.clock.wait(self._nudged, start + timedelta(seconds=max(asked, own)))
 
     async def _list(self) -> None:
         """Take a complete list, or nothing: half a list would pass for deletions (W3)."""
-        self.lists[self._blind_by] += 1
-        self._version, snapshots = await self._pages(self.timings.page)
+        self.stream.lists[self._blind_by] += 1
+        self.stream.version, snapshots = await self._pages(self.timings.page)
         self.inbox.put([Listed(self.scope, snapshots)])
 
     async def _pages(self, limit: int) -> tuple[str, tuple[DeploymentSnapshot, ...]]:
@@ -110,38 +118,34 @@ class ScopeWatch:
 
     async def _stream(self) -> None:
         """Watch once; returns on the orderly end and raises ClusterError on any other."""
-        ask, before = Ask("watch", self.scope), self._version
+        ask, before = Ask("watch", self.scope), self.stream.version
         lines = LineBuffer(self.timings.line_bytes)
-        seconds = round(self.uniform(*self.timings.watch))
         params = {
             **self.selector,
             "watch": "1",
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(seconds),
-            "resourceVersion": self._version,
+            "timeoutSeconds": str(round(self.uniform(*self.timings.watch))),
+            "resourceVersion": before,
         }
         async with self.transport.get(ask, params) as response:
-            began = self.last_byte_at = self.clock.now()
+            began = self.stream.last_byte_at = self.clock.now()
             try:
-                await self._follow(ask, response.content, lines, seconds)
+                await self._follow(ask, response.content, lines)
             finally:
-                self.last_byte_at = None
                 lasted = (self.clock.now() - began).total_seconds()
                 if lasted >= self.timings.healthy:
                     self._failures = 0
         if lines.unfinished:
             raise Unreachable(ask.failed("the stream ended inside an event"))
-        if lasted < self.timings.too_short and self._version == before:
+        if lasted < self.timings.too_short and self.stream.version == before:
             raise Unreachable(ask.failed("the stream ended at once"))
 
-    async def _follow(
-        self, ask: Ask, content: StreamReader, lines: "LineBuffer", seconds: float
-    ) -> None:
+    async def _follow(self, ask: Ask, content: StreamReader, lines: "LineBuffer") -> None:
         """Read to the end of the stream, and say when all that had piled up is in (Opened)."""
         now = asyncio.get_running_loop().time
+        idle = self.timings.idle
         caught_up_by: float | None = now() + self.timings.catch_up
         while True:
-            idle = self.timings.idle if self._bookmarks else seconds + self.timings.idle_slack
             if caught_up_by is not None and now() >= caught_up_by:
                 caught_up_by = None
                 self.inbox.put([Opened(self.scope)])
@@ -161,15 +165,15 @@ class ScopeWatch:
 
     def _heard(self, ask: Ask, idle: float) -> None:
         """Note the time; a gap that no deadline ended means that the machine slept (W38)."""
-        now, before = self.clock.now(), self.last_byte_at
-        self.last_byte_at = now
+        now, before = self.clock.now(), self.stream.last_byte_at
+        self.stream.last_byte_at = now
         if before is not None and now - before > timedelta(seconds=idle) + _SLEPT:
             raise Expired(ask.failed("this machine was asleep"))
 
     def _take_in(self, ask: Ask, lines: Sequence[bytes]) -> None:
         """Hand on all events of one chunk in one go, and only then advance the version (W9)."""
         batch: list[WatchEvent] = []
-        version = self._version
+        version = before = self.stream.version
         try:
             for line in lines:
                 event = decode_line(line, self.scope, self.cluster)
@@ -179,21 +183,22 @@ class ScopeWatch:
                     self._bad_in_a_row = 0
                 elif isinstance(event, Bookmark):
                     version = event.version or version
-                    self._bad_in_a_row, self._bookmarks = 0, True
+                    self._bad_in_a_row, self.stream.bookmark_at = 0, self.clock.now()
                 elif line:
                     self._stumble(ask, event)
         finally:
             if batch:
                 self.inbox.put(batch)
-                self._failures = 0
-            if not is_older(version, self._version):
-                self._version = version
+            if version != before and not is_older(version, before):
+                self.stream.version = version
+                if batch:  # a real event; a replayed one forgives nothing
+                    self._failures = 0
 
     def _stumble(self, ask: Ask, event: Status | Unreadable) -> None:
         """Raise on an ERROR event; skip what is unreadable unless it comes again and again."""
         if isinstance(event, Status):
             raise error_for(ask, event)
-        self.bad_lines += 1
+        self.stream.bad_lines += 1
         self._bad_in_a_row += 1
         if event.reason not in self._told_of:
             self._told_of.add(event.reason)
