@@ -168,7 +168,7 @@ class _Reporting(Reporting):
 
 def make_cluster(settings: ClusterSettings, config: Config, clock: Clock) -> KubeCluster:
     """Build the adapter of one API server; raises ConfigError for credentials that cannot be found."""
-    auth = find_auth(clock, settings.kubeconfig, settings.context)
+    auth = find_auth(clock, settings.kubeconfig, settings.context, strict_x509=settings.strict_x509)
     return KubeCluster(
         settings.name,
         auth,

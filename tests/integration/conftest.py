@@ -143,7 +143,7 @@ async def watching(
 
 
 def access_to(server: FakeApiServer, header: str = "") -> Auth:
-    return Auth(lambda: Access(Endpoint(server.url), fixed(header)))
+    return Auth(lambda _: Access(Endpoint(server.url), fixed(header)))
 
 
 async def opened(watched: Watched) -> Watched:

@@ -8,6 +8,7 @@ import select
 import socket
 import ssl
 import sys
+import threading
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -17,11 +18,13 @@ import pytest
 import trustme
 
 from tests.integration.conftest import FAST
+from watcher.app import make_cluster
 from watcher.cluster.api import KubeCluster
 from watcher.cluster.auth import Auth, find_auth
 from watcher.cluster.exec_plugin import ExecPlugin
-from watcher.cluster.kubeconfig import environment_proxy
+from watcher.config import ClusterSettings, Config
 from watcher.errors import ConfigError, Unauthorized, Unreachable
+from watcher.network import Resolver, environment_proxy
 from watcher.testing.apiserver import FakeApiServer, Fault
 
 NOWHERE: dict[str, str] = {}
@@ -582,3 +585,100 @@ async def test_a_handshake_that_hangs_is_ended(clock, kubeconfig):
     deaf.close()
     assert isinstance(error, Unreachable)
     assert "no connection in time" in str(error)
+
+
+# What is replaced while the process runs
+
+
+async def test_a_rewritten_kubeconfig_is_taken_up_before_it_is_refused(kubeconfig, clock):
+    """W29: server and token of a rewritten kubeconfig are those of the next request."""
+    auth = found(kubeconfig({"token": "old"}), clock)
+    kubeconfig({"token": "new"}, server="http://127.0.0.1:2")
+    endpoint, headers = await auth.current()
+    assert (endpoint.url, headers) == ("http://127.0.0.1:2", {"Authorization": "Bearer new"})
+
+
+async def test_another_current_context_changes_nothing(server, tmp_path, clock):
+    """W29: the context is the one of the start, whatever `kubectl config use-context` makes current."""
+    config = server.kubeconfig()
+    config["contexts"].append({"name": "two", "context": {"cluster": "fake", "user": "two"}})
+    config["users"] = [{"name": n, "user": {"token": f"of-{n}"}} for n in ("fake", "two")]
+    path = write(tmp_path / "config", config)
+    auth = found(path, clock)
+    write(path, {**config, "current-context": "two"})
+    assert await sent(auth) == "Bearer of-fake"
+    write(path, {**config, "current-context": "two", "contexts": config["contexts"][1:]})
+    assert await sent(auth) == "Bearer of-fake"
+
+
+async def test_a_replaced_ca_and_certificate_are_taken_up(tls, authority, tmp_path, clock):
+    """W29, F33: files of a client certificate and a CA are read anew when they are replaced."""
+    others = trustme.CA()
+    others.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    others.issue_cert("me@example.com").private_key_pem.write_to_path(str(tmp_path / "me.key"))
+    others.issue_cert("me@example.com").cert_chain_pems[0].write_to_path(str(tmp_path / "me.crt"))
+    issued = others.issue_cert("watcher@example.com")
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "me.crt"))
+    issued.private_key_pem.write_to_path(str(tmp_path / "me.key"))
+    files = {"certificate-authority": "ca.crt", "certificate-authority-data": None}
+    auth = found(tls({"client-certificate": "me.crt", "client-key": "me.key"}, **files), clock)
+    assert "certificate verify failed" in str(await probe(auth, clock))
+    right = authority.issue_cert("watcher@example.com")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.crt"))
+    right.cert_chain_pems[0].write_to_path(str(tmp_path / "me.crt"))
+    assert await probe(auth, clock) is not None, "the key does not fit yet: the old pair is kept"
+    right.private_key_pem.write_to_path(str(tmp_path / "me.key"))
+    assert await probe(auth, clock) is None
+
+
+def test_says_loudly_that_nothing_is_verified(tls, clock, capsys):
+    """W30: verification is only ever relaxed with a warning."""
+    found(tls(), clock)
+    assert "tls_not_verified" not in capsys.readouterr().out
+    path = tls(**{"insecure-skip-tls-verify": True, "certificate-authority-data": None})
+    found(path, clock)
+    assert "cluster.tls_not_verified" in capsys.readouterr().out
+
+
+def test_the_configuration_can_relax_strictness(tls, clock):
+    """W30: `strict_x509: false` of a cluster reaches its connections."""
+    settings = ClusterSettings(kubeconfig=tls(), strict_x509=False)
+    endpoint = make_cluster(settings, Config(), clock)._auth._access.endpoint
+    assert endpoint.tls is not None
+    assert not endpoint.tls.verify_flags & ssl.VERIFY_X509_STRICT
+
+
+# Names
+
+
+async def test_a_name_server_that_hangs_holds_up_nobody_else(monkeypatch):
+    """W34: lookups that never return cost their own host four threads, others and the exit nothing."""
+    asks, asked_of = socket.getaddrinfo, list[str]()
+    hangs = threading.Event()
+
+    def getaddrinfo(host, *more, **options):
+        asked_of.append(host)
+        if host == "hangs.example":
+            hangs.wait(5)
+        return asks("127.0.0.1", *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    stuck, other = Resolver(), Resolver()
+    waiting = [asyncio.create_task(stuck.resolve("hangs.example", 1)) for _ in range(40)]
+    assert [a["host"] for a in await other.resolve("works.example", 2)] == ["127.0.0.1"]
+    assert await asyncio.get_running_loop().getaddrinfo("works.example", 2)
+    assert asked_of.count("hangs.example") == 4
+    for each in waiting:
+        each.cancel()
+    await asyncio.wait(waiting)
+    late = asyncio.create_task(stuck.resolve("works.example", 3))
+    hangs.set()
+    assert [a["port"] for a in await late] == [3]
+
+
+@pytest.mark.parametrize("host", ["no-such-name.invalid", "a" * 300, "\u2603..x"])
+async def test_a_name_that_is_none_is_an_error_of_the_network(host):
+    """A host that cannot be looked up is an OSError, whatever Python makes of it."""
+    with pytest.raises(OSError, match=r".") as error:
+        await Resolver().resolve(host, 1)
+    assert not isinstance(error.value, TimeoutError)

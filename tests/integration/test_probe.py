@@ -101,7 +101,7 @@ class Rotated:
         self._tokens = iter(tokens)
         self._url = url
 
-    def __call__(self) -> Access:
+    def __call__(self, context: str | None) -> Access:
         return Access(Endpoint(self._url), fixed(f"Bearer {next(self._tokens)}"))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -36,22 +36,32 @@ class Access(Struct, frozen=True):
     endpoint: Endpoint
     header: Callable[[], Awaitable[str]]
     """Gives the present Authorization, empty for none; raises Unauthorized without a usable one."""
+    files: tuple[Path, ...] = ()
+    """What this came from, and is to be read anew when it changes."""
+    context: str | None = None
+    """Of the kubeconfig."""
 
 
 class Auth:
     """The endpoint and the headers for the next request."""
 
-    def __init__(self, read: Callable[[], Access]) -> None:
-        """`read` is called now, and again whenever the API server refuses what it gave."""
+    def __init__(self, read: Callable[[str | None], Access], context: str | None = None) -> None:
+        """`read` is called now, when a file changes and when the API server refuses what it gave.
+
+        It is given the context: the same for ever, whatever becomes the current one meanwhile.
+        """
         self._read = read
-        self._access = read()
+        self._access = read(context)
+        self._stamps = _stamps(self._access.files)
+        self._complaint = ""
+        self._told: tuple[str, str, bool] | None = None
         self._renewing = asyncio.Lock()
-        endpoint = self._access.endpoint
-        via = mask(endpoint.proxy) if endpoint.proxy else "no proxy"
-        _LOG.info("cluster.endpoint", server=mask(endpoint.url), via=via)
+        self._tell()
 
     async def current(self) -> tuple[Endpoint, Mapping[str, str]]:
         """Give both as they are now; raises Unauthorized without usable credentials."""
+        if _stamps(self._access.files) != self._stamps:
+            self._read_anew()
         access = self._access
         header = await access.header()
         return access.endpoint, {"Authorization": header} if header else {}
@@ -59,12 +69,50 @@ class Auth:
     async def renew(self, refused: Mapping[str, str]) -> None:
         """Read everything anew after a 401, unless somebody has done so meanwhile (W26, W28)."""
         async with self._renewing:
-            if (await self.current())[1] != refused:
-                return
-            try:
-                self._access = self._read()
-            except ConfigError as error:
+            if (await self.current())[1] == refused:
+                self._read_anew()
+
+    def _read_anew(self) -> None:
+        """Take up what the files say now; what cannot be used leaves everything as it is (W29)."""
+        before = self._access
+        stamps = _stamps(before.files)  # of before the reading: a change during it is another one
+        try:
+            self._access = self._read(before.context)
+        except ConfigError as error:  # tried again with the next request, and told once
+            if str(error) != self._complaint:
                 _LOG.warning("cluster.credentials_kept", error=str(error))
+            self._complaint = str(error)
+            return
+        self._complaint = ""
+        same = self._access.files == before.files
+        self._stamps = stamps if same else _stamps(self._access.files)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Log where we go and how, if that is news."""
+        endpoint = self._access.endpoint
+        unverified = endpoint.tls is not None and endpoint.tls.verify_mode is ssl.CERT_NONE
+        told = (mask(endpoint.url), mask(endpoint.proxy or "no proxy"), unverified)
+        if told == self._told:
+            return
+        self._told = server, via, _ = told
+        _LOG.info("cluster.endpoint", server=server, via=via)
+        if unverified:
+            why = "insecure-skip-tls-verify is set: anybody on the way can read the token"
+            _LOG.warning("cluster.tls_not_verified", server=server, why=why)
+
+
+def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int] | None]:
+    """Tell whether a file was written or replaced, also behind a link, as Kubernetes does it."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in files:
+        try:
+            seen = file.stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((seen.st_mtime_ns, seen.st_size, seen.st_ino))
+    return found
 
 
 def find_auth(
@@ -85,10 +133,12 @@ def find_auth(
 
     in_pod = "KUBERNETES_SERVICE_HOST" in environ and (service_account / "token").exists()
     if kubeconfig is None and context is None and in_pod:
-        return Auth(lambda: official.in_cluster(service_account, environ, strict_x509))
+        return Auth(lambda _: official.in_cluster(service_account, environ, strict_x509))
     usual = environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     paths = str(kubeconfig) if kubeconfig else usual
-    return Auth(lambda: official.from_files(paths, context, environ, clock, strict_x509))
+    return Auth(
+        lambda chosen: official.from_files(paths, chosen, environ, clock, strict_x509), context
+    )
 
 
 class TokenFile:

@@ -5,11 +5,10 @@ private keys in temporary files until exit, quotes whole users in its errors, an
 the token of a service account. Those parts are ours.
 """
 
-import ipaddress
+import os
 import ssl
-import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 from watcher.cluster.auth import Access, Endpoint, TokenFile, fixed, sendable
 from watcher.cluster.exec_plugin import ExecPlugin
 from watcher.errors import ConfigError
+from watcher.network import environment_proxy
 from watcher.ports import Clock
 
 _Untyped = Any
@@ -35,7 +35,7 @@ def in_cluster(folder: Path, environ: Mapping[str, str], strict_x509: bool) -> A
         loader = _in_pod.InClusterConfigLoader(*files, environ=environ)
         loader._load_config()
         endpoint = _endpoint(vars(loader), environ, strict_x509)
-        return Access(endpoint, TokenFile(folder / "token").header)
+        return Access(endpoint, TokenFile(folder / "token").header, (folder / "ca.crt",))
 
 
 def from_files(
@@ -53,7 +53,14 @@ def from_files(
             endpoint = _endpoint(vars(loader), environ, strict_x509)
         finally:
             _official._cleanup_temp_files()  # among them private keys
-        return Access(endpoint, _credentials(loader, endpoint, environ, clock))
+        named = (getattr(loader, key, None) for key in ("ssl_ca_cert", "cert_file", "key_file"))
+        files = (*paths.split(os.pathsep), *filter(None, named))
+        return Access(
+            endpoint,
+            _credentials(loader, endpoint, environ, clock),
+            tuple(path for path in map(Path, files) if path.exists()),
+            loader._current_context["name"],
+        )
 
 
 def _endpoint(found: Mapping[str, Any], environ: Mapping[str, str], strict: bool) -> Endpoint:
@@ -93,25 +100,6 @@ def _credentials(
     if loader.provider is not None:
         raise ConfigException("this auth-provider is not supported; use an exec plugin")
     return fixed("")
-
-
-def environment_proxy(url: str, environ: Mapping[str, str]) -> str | None:
-    """Give the proxy of the environment unless NO_PROXY has the host, its domain or its range.
-
-    The ranges are why this is not left to a library (W32).
-    """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    settings = {key.lower(): value for key, value in environ.items()}
-    proxy, no_proxy = settings.get(f"{parts.scheme}_proxy"), settings.get("no_proxy", "")
-    bypassed = urllib.request.proxy_bypass_environment(host, {"no": no_proxy})  # type: ignore[attr-defined]
-    if bypassed or host == "localhost":
-        return None
-    for entry in f"127.0.0.0/8,::1/128,{no_proxy}".split(","):
-        with suppress(ValueError):  # a name, or nonsense
-            if ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip(), strict=False):
-                return None
-    return proxy or None
 
 
 @contextmanager

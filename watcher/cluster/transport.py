@@ -30,6 +30,7 @@ from watcher.errors import (
     Unauthorized,
     Unreachable,
 )
+from watcher.network import Resolver
 from watcher.ports import Clock
 
 _MOST_OF_A_REFUSAL: Final = 64 * 1024
@@ -160,7 +161,11 @@ class Transport:
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                use_dns_cache=False, socket_factory=keepalive_socket, limit=0, keepalive_timeout=15
+                use_dns_cache=False,
+                resolver=Resolver(),
+                socket_factory=keepalive_socket,
+                limit=0,
+                keepalive_timeout=15,
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timings.connect),
             headers={

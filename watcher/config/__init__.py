@@ -83,6 +83,7 @@ class ClusterSettings(_Settings):
     context: Line | None = None
     namespaces: tuple[Namespace, ...] = ()
     label_selector: Line = ""
+    strict_x509: bool = True
 
 
 class HeartbeatSettings(_Settings):

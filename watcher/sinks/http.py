@@ -7,7 +7,6 @@ reuses a connection, so that what is known of an attempt is known exactly.
 import ipaddress
 import socket
 import ssl
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -18,6 +17,7 @@ from yarl import URL
 
 from watcher.config.rules import check_url
 from watcher.errors import Outcome, SinkError, WatcherError
+from watcher.network import Resolver, environment_proxy
 from watcher.ports import Clock
 from watcher.sinks.answers import Answer, failed
 
@@ -51,13 +51,13 @@ class Sender:
         connect: float = 5.0,
         ca_file: Path | None = None,
         allow_http: bool = False,
-        resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver,
+        resolver: AbstractResolver | None = None,
     ) -> None:
         self.clock = clock
         self._timeout = aiohttp.ClientTimeout(total=total, connect=connect)
         self._ca_file = ca_file
         self._allow_http = allow_http
-        self._resolver = resolver
+        self._resolver = resolver or Resolver()
         self._tls: tuple[int, ssl.SSLContext] | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -79,7 +79,7 @@ class Sender:
         connector = aiohttp.TCPConnector(
             force_close=True,
             use_dns_cache=False,
-            resolver=self._resolver(),
+            resolver=self._resolver,
             socket_factory=attempt.socket,
         )
         trace = aiohttp.TraceConfig()
@@ -98,7 +98,7 @@ class Sender:
                 data=body,
                 headers=headers,
                 allow_redirects=False,
-                proxy=_proxy(url),
+                proxy=environment_proxy(str(url)),
                 ssl=self._context() if url.scheme == "https" else True,
             ) as response,
         ):
@@ -164,20 +164,3 @@ async def _read(content: aiohttp.StreamReader) -> bytes:
     while piece := await content.read(BODY_CAP - len(body)):
         body += piece
     return bytes(body)
-
-
-def _proxy(url: URL) -> URL | None:
-    """The environment's proxy, unless NO_PROXY has the host, its domain or its address range."""
-    host, proxies = url.host or "", urllib.request.getproxies_environment()
-    proxy = proxies.get(url.scheme)
-    bypassed = urllib.request.proxy_bypass_environment(host, proxies)  # type: ignore[attr-defined]
-    return None if not proxy or bypassed or _in_range(host, proxies.get("no", "")) else URL(proxy)
-
-
-def _in_range(host: str, no_proxy: str) -> bool:
-    entries = [entry.strip() for entry in no_proxy.split(",") if "/" in entry]
-    try:
-        ip = ipaddress.ip_address(host)
-        return any(ip in ipaddress.ip_network(entry, strict=False) for entry in entries)
-    except ValueError:
-        return False
