@@ -1,4 +1,5 @@
-ARG BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm
+# The digest is that of the index of every platform.
+ARG BASE_IMAGE=docker.io/library/python:3.13.14-slim-bookworm@sha256:67a1e1f215ccda113cfc024e8639049257e88f273898f595b61476d128d387e8
 
 FROM ${BASE_IMAGE} AS build
 # For a build without a network: --build-arg PIP_NO_INDEX=1 --build-arg PIP_FIND_LINKS=/wheels

@@ -7,7 +7,7 @@ WITHOUT ?=
 export WITHOUT
 
 .DEFAULT_GOAL := help
-.PHONY: help install format check quick test cover bench soak demo lock clean
+.PHONY: help install format check quick test cover bench soak demo lock chart clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -18,11 +18,12 @@ format: $(READY) ## fix what ruff can fix
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-check: $(READY) ## lint, formatting, types, layers
+check: $(READY) ## lint, formatting, types, layers, the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
 
 quick: $(READY) ## the tests that need nothing but Python, in under 90 seconds
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract tests/integration
@@ -30,6 +31,7 @@ quick: $(READY) ## the tests that need nothing but Python, in under 90 seconds
 test: $(READY) ## every test; the first run builds a real control plane
 ifeq ($(findstring controlplane,$(WITHOUT)),)
 	-$(BIN)/python -m tests.controlplane.binaries  # its tests tell again what is missing
+	-$(BIN)/python -m tests.deploy.tools
 endif
 	$(BIN)/python -m pytest tests
 
@@ -53,6 +55,9 @@ lock: $(READY) ## resolve the dependencies again; UPGRADE=1 for the newest
 	$(LOCK) pyproject.toml --extra postgresql --output-file requirements.lock
 	$(LOCK) pyproject.toml --extra postgresql --group dev --constraints requirements.lock --output-file requirements-dev.lock
 	$(LOCK) --group build --constraints requirements-dev.lock --output-file requirements-build.lock
+
+chart: $(READY) ## bring the chart's schema up to date with the configuration
+	$(BIN)/python -m tests.deploy.config_schema
 
 clean: ## remove .venv and every cache of the tools
 	rm -rf .venv build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

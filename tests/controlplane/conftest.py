@@ -1,7 +1,5 @@
 """One control plane for the whole run, a fresh namespace for each test."""
 
-import os
-import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from tests.controlplane.plane import ControlPlane, StartError
 from tests.controlplane.receivers import receivers
 from tests.controlplane.told import Told
 from tests.controlplane.watcher_process import WatcherProcess
+from tests.parts import leave_out, say, without
 from watcher.testing.slack import CHANNEL
 
 HERE = Path(__file__).parent
@@ -27,11 +26,9 @@ UNAVAILABLE = pytest.StashKey[ControlPlaneUnavailable]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    ours = [item for item in items if item.path.is_relative_to(HERE)]
-    if WITHOUT in re.split(r"[\s,]+", os.environ.get("WITHOUT", "")):
-        items[:] = [item for item in items if item not in ours]
-        config.hook.pytest_deselected(items=ours)
-        _say(config, f"WITHOUT={WITHOUT}: {len(ours)} tests against a real API server are left out")
+    if without(WITHOUT):
+        why = f"WITHOUT={WITHOUT}: {{count}} tests against a real API server are left out"
+        leave_out(config, items, lambda path: path.is_relative_to(HERE), why)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -39,15 +36,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     ours = any(item.path.is_relative_to(HERE) for item in session.items)
     if ours and not session.config.option.collectonly:
         try:
-            locate(lambda line: _say(session.config, line))
+            locate(lambda line: say(session.config, line))
         except ControlPlaneUnavailable as error:  # the failure of every test that needs it
             session.config.stash[UNAVAILABLE] = error
-
-
-def _say(config: pytest.Config, line: str) -> None:
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

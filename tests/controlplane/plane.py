@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
@@ -39,6 +40,8 @@ USERS = MappingProxyType(
 CONTROLLERS = (
     "deployment,replicaset,garbagecollector,namespace,endpointslice,job,resourcequota-controller"
 )
+#: What gives every namespace an account, and every pod a way to use it.
+ACCOUNT_CONTROLLERS = "serviceaccount,root-ca-cert-publisher,ttl-after-finished"
 START_TIMEOUT = 60
 STOP_TIMEOUT = 10
 LOG_TAIL = 30
@@ -53,10 +56,15 @@ class ControlPlane:
 
     `port`, `tokens_file` and `certificates` are read whenever the API server starts, so a test
     that restarts it may change them. A client made before with `client` keeps its port.
+
+    With `accounts` a pod must have a ServiceAccount, and is given its token, as in any cluster.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, accounts: bool = False, kubelet: Callable[[Client], Kubelet] = Kubelet
+    ) -> None:
         self._binaries = locate()
+        self._accounts = accounts
         self.folder = Path(tempfile.mkdtemp(prefix="controlplane-"))
         self.certificates = self.folder / "certificates"
         self.tokens_file = self.folder / "tokens.csv"
@@ -69,7 +77,7 @@ class ControlPlane:
             ["sh", "-c", "read -r _; kill -9 0"], stdin=subprocess.PIPE, process_group=0
         )
         self.admin = self.client("admin")
-        self.kubelet = Kubelet(self.admin)
+        self.kubelet = kubelet(self.admin)
 
     def __enter__(self) -> Self:
         self.start()
@@ -122,7 +130,7 @@ class ControlPlane:
             f"--service-account-key-file={self.folder / 'sa.key'}",
             "--authorization-mode=RBAC",
             f"--token-auth-file={self.tokens_file}",
-            "--disable-admission-plugins=ServiceAccount",
+            *([] if self._accounts else ["--disable-admission-plugins=ServiceAccount"]),
             # Without it open watches hold up an orderly end for a minute.
             "--shutdown-watch-termination-grace-period=1s",
         )
@@ -189,7 +197,8 @@ class ControlPlane:
             f"--cert-dir={certificates}",
             "--leader-elect=false",
             "--use-service-account-credentials=false",
-            f"--controllers={CONTROLLERS}",
+            f"--controllers={CONTROLLERS}{f',{ACCOUNT_CONTROLLERS}' if self._accounts else ''}",
+            f"--root-ca-file={self.ca}",
             f"--service-account-private-key-file={self.folder / 'sa.key'}",
             # The defaults (20 requests a second) would take minutes for hundreds of Deployments.
             "--kube-api-qps=1000",

@@ -1,0 +1,335 @@
+"""The chart as it is rendered: what it takes and refuses, and what an API server makes of it."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import promql_parser
+import pytest
+import yaml
+
+from tests.controlplane.client import Json
+from tests.deploy import config_schema
+from tests.deploy.release import CHART, Release
+from watcher.core.model import DeliveryState
+from watcher.metrics import Metrics
+from watcher.testing.clock import ManualClock
+from watcher.view import View
+
+pytestmark = pytest.mark.timeout(90)  # the first test starts the control plane
+
+ROOT = CHART.parents[1]
+POSTGRESQL: Json = {"store": {"type": "postgresql", "postgresql": {"existingSecret": "database"}}}
+MONITORING: Json = {
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "alertLabels": {"team": "platform"}},
+    "dashboard": {"enabled": True},
+}
+SINKS: Json = {
+    "config": {
+        "health": {"degraded_for": "2m"},
+        "sinks": [
+            {
+                "name": "oncall",
+                "type": "slack",
+                "token": {"file": "/etc/slack/token"},
+                "channel": "C0123456789",
+            },
+            {"name": "hooks", "type": "webhook", "url": {"env": "HOOK_URL"}},
+        ],
+    },
+    "env": {
+        "HOOK_URL": "https://hooks.example.com/x",
+        "TZ": "UTC",
+        "NODE": {"valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+    },
+    "envFrom": [{"secretRef": {"name": "watcher-env", "optional": True}}],
+    "extraVolumes": [{"name": "slack", "secret": {"secretName": "slack"}}],
+    "extraVolumeMounts": [{"name": "slack", "mountPath": "/etc/slack", "readOnly": True}],
+}
+MATRIX = [
+    pytest.param({}, id="defaults"),
+    pytest.param(SINKS, id="sinks"),
+    pytest.param({"store": {"sqlite": {"persistent": False}}}, id="sqlite without a claim"),
+    pytest.param({"store": {"sqlite": {"existingClaim": "mine"}}}, id="sqlite on a claim of mine"),
+    pytest.param({"replicaCount": 0}, id="scaled to zero"),
+    pytest.param(POSTGRESQL, id="postgresql"),
+    pytest.param(
+        {
+            **POSTGRESQL,
+            **SINKS,
+            **MONITORING,
+            "replicaCount": 3,
+            "networkPolicy": {"enabled": True},
+        },
+        id="postgresql with everything",
+    ),
+    pytest.param({"namespaces": ["default", "kube-system"]}, id="two namespaces"),
+    pytest.param({"rbac": {"causes": True}}, id="causes"),
+    pytest.param(
+        {"namespaces": ["default"], "rbac": {"causes": True}}, id="causes of one namespace"
+    ),
+    pytest.param(
+        {"rbac": {"create": False}, "serviceAccount": {"create": False, "name": "mine"}},
+        id="an account of mine",
+    ),
+    pytest.param(MONITORING, id="monitoring"),
+    pytest.param(
+        {
+            "networkPolicy": {
+                "enabled": True,
+                "ingressFrom": [{"namespaceSelector": {}}],
+                "extraEgress": [{"ports": [{"port": 8080}]}],
+            }
+        },
+        id="a network policy with rules of mine",
+    ),
+    pytest.param(
+        {
+            "image": {"digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
+            "imagePullSecrets": [{"name": "registry"}],
+            "nodeSelector": {"kubernetes.io/os": "linux"},
+            "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "system-cluster-critical",
+            "podAnnotations": {"a": "b"},
+            "podLabels": {"c": "d"},
+            "service": {"type": "NodePort", "port": 80, "annotations": {"e": "f"}},
+            "fullnameOverride": "a-name-that-is-about-as-long-as-that-of-an-object-may-be",
+        },
+        id="everything about pods",
+    ),
+]
+REFUSED = [
+    pytest.param({"sotre": {}}, "'sotre' not allowed", id="unknown key"),
+    pytest.param({"store": {"typ": "sqlite"}}, "'typ' not allowed", id="unknown key below"),
+    pytest.param({"store": {"type": "mysql"}}, "'/store/type'", id="unknown store"),
+    pytest.param({"replicaCount": 2}, "'/replicaCount'", id="two replicas on sqlite"),
+    pytest.param(
+        {"store": {"type": "postgresql"}}, "'/store/postgresql/existingSecret'", id="no secret"
+    ),
+    pytest.param({"env": {"DEBUG": 1}}, "'/env/DEBUG'", id="variable that is a number"),
+    pytest.param({"env": {"A": {"value": "b"}}}, "'/env/A'", id="variable that is an object"),
+    pytest.param({"env": {"DATABASE_URL": "x"}}, "'DATABASE_URL'", id="the chart's own variable"),
+    pytest.param(
+        {"config": {"health": {"degraded_for": 60}}}, "'/config/health/degraded_for'", id="no unit"
+    ),
+    pytest.param({"config": {"helth": {}}}, "'helth' not allowed", id="unknown configuration"),
+    pytest.param({"config": {"web": {}}}, "'web' not allowed", id="the chart's own address"),
+    pytest.param(
+        {"config": {"store": {"url": "sqlite:///x"}}}, "'url' not allowed", id="the chart's own URL"
+    ),
+    pytest.param(
+        {"config": {"sinks": [{"name": "a", "type": "slack", "channel": "C0123456789"}]}},
+        "missing property 'token'",
+        id="slack without a token",
+    ),
+    pytest.param(
+        {"namespaces": ["a"], "config": {"clusters": [{"name": "b"}]}},
+        "'/config/clusters'",
+        id="clusters said twice",
+    ),
+    pytest.param({"namespaces": ["A_B"]}, "'/namespaces/0'", id="no namespace's name"),
+    pytest.param({"image": {"tag": 1.2}}, "'/image/tag'", id="tag that YAML reads as a number"),
+    pytest.param({"service": {"port": 0}}, "'/service/port'", id="no port"),
+]
+
+
+@pytest.fixture(scope="session")
+def exported() -> set[str]:
+    """Names of all the samples that a running watcher can show."""
+    metrics = Metrics(View(), ManualClock(datetime(2026, 1, 1, tzinfo=UTC)), ["oncall"])
+    metrics.latency.labels("oncall").observe(1)
+    metrics.transitions.labels("default", "degraded").inc()
+    metrics.notifications.labels("oncall", "sent").inc()
+    metrics.failed("oncall", "timeout")
+    metrics.relists.labels("default", "start").inc()
+    metrics.watch_events.labels("default").inc()
+    queue = [("oncall", DeliveryState.PENDING, 1, datetime(2026, 1, 1, tzinfo=UTC))]
+    shown = metrics.render(queue).decode()
+    # A family of which there is no sample yet has its type there all the same.
+    return set(re.findall(r"^(?:# TYPE )?([a-z_]+)", shown, re.MULTILINE))
+
+
+def test_lint(release: Release) -> None:
+    assert "0 chart(s) failed" in release.helm("lint", "--strict", str(CHART))
+
+
+def test_the_chart_is_of_this_version() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert chart["version"] == chart["appVersion"] == project["version"]
+
+
+def test_the_schema_knows_the_configuration() -> None:
+    found = config_schema.SCHEMA.read_text()
+    assert json.loads(found) == config_schema.expected(), "`make chart` brings it up to date"
+
+
+def test_every_value_is_explained() -> None:
+    """In the comments that helm-docs reads: its own, or that of the mapping it is in."""
+    text = (CHART / "values.yaml").read_text()
+    lines = text.splitlines()
+
+    def silent(mapping: yaml.MappingNode) -> Iterator[str]:
+        for key, value in mapping.value:
+            if lines[key.start_mark.line - 1].lstrip().startswith("# -- "):
+                continue
+            if isinstance(value, yaml.MappingNode) and value.value:
+                yield from silent(value)
+            else:
+                yield f"{key.value} in line {key.start_mark.line + 1}"
+
+    values = yaml.compose(text)
+    assert isinstance(values, yaml.MappingNode)
+    assert list(silent(values)) == []
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_an_api_server_takes_it(release: Release, values: Json) -> None:
+    """In a namespace that enforces the restricted standard, without a word of warning."""
+    objects = release.render(values)
+    pods = list(pods_of(objects))
+    others = [each for each in objects if each["kind"] != "Pod"]
+    assert len(pods) >= 2  # the watcher's and the test's
+    for group in (others, pods):
+        assert len(release.accepted(group)) == len(group)
+
+
+def pods_of(objects: list[Json]) -> Iterator[Json]:
+    """Each pod that the objects would make: whether it may run is decided when it is made."""
+    for each in objects:
+        if each["kind"] in ("Pod", "Deployment", "Job"):
+            template = each if each["kind"] == "Pod" else each["spec"]["template"]
+            # Its account would have to be there already.
+            spec = {**template["spec"], "serviceAccountName": "default"}
+            own = {"name": each["kind"].lower(), "namespace": each["metadata"]["namespace"]}
+            metadata = {**template["metadata"], **own}
+            yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+@pytest.mark.parametrize(("values", "named"), REFUSED)
+def test_wrong_values_are_refused_by_name(release: Release, values: Json, named: str) -> None:
+    assert named in release.refused(values)
+
+
+def test_variables_reach_both_containers_unchanged(release: Release) -> None:
+    """A new variable needs no change of the chart, and the migration has the same as the watcher."""
+    env = {
+        "PLAIN": "1e6",
+        "WATCHER_HEALTH__DEGRADED_FOR": "30s",
+        "JSON": '{"a": "b: c # d"}',
+        "SECRET": {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": True}}},
+    }
+    objects = release.render({**POSTGRESQL, "env": env})
+    watcher, migration = (container(objects, kind) for kind in ("Deployment", "Job"))
+    assert watcher["env"] == migration["env"]
+    assert (watcher["args"][0], migration["args"]) == ("run", ["migrate"])
+    assert watcher["image"] == migration["image"]
+    rendered = {each["name"]: each for each in watcher["env"]}
+    for name, value in env.items():
+        expected = value if isinstance(value, dict) else {"value": value}
+        assert rendered[name] == {"name": name, **expected}
+
+
+def test_a_change_of_the_configuration_rolls_the_pods(release: Release) -> None:
+    def sum_of(values: Json) -> str:
+        template = find(release.render(values), "Deployment")["spec"]["template"]
+        found: str = template["metadata"]["annotations"]["checksum/config"]
+        return found
+
+    assert sum_of({}) == sum_of({"podAnnotations": {"a": "b"}})
+    assert sum_of({}) != sum_of({"config": {"health": {"degraded_for": "2m"}}})
+    assert sum_of({}) != sum_of({"namespaces": ["shop"]})
+
+
+def test_only_the_watchers_own_pods_are_behind_the_service(release: Release) -> None:
+    """The migration and the test answer nothing; a Service that chose them would lose requests."""
+    objects = release.render({**POSTGRESQL, "replicaCount": 2})
+    selector = find(objects, "Service")["spec"]["selector"].items()
+    labels = {
+        each["kind"]: (each["spec"].get("template") or each)["metadata"]["labels"].items()
+        for each in objects
+        if each["kind"] in ("Deployment", "Job", "Pod")
+    }
+    assert [kind for kind, found in labels.items() if selector <= found] == ["Deployment"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kinds"),
+    [
+        pytest.param({}, {"PersistentVolumeClaim"}, id="sqlite"),
+        pytest.param({"store": {"sqlite": {"existingClaim": "a"}}}, set(), id="a claim of mine"),
+        pytest.param(POSTGRESQL, {"Job"}, id="one replica on postgresql"),
+        pytest.param(
+            {**POSTGRESQL, "replicaCount": 2}, {"Job", "PodDisruptionBudget"}, id="two replicas"
+        ),
+    ],
+)
+def test_what_is_there_for_the_store(release: Release, values: Json, kinds: set[str]) -> None:
+    always = {"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "Service"}
+    always |= {"Deployment", "Pod"}
+    assert {each["kind"] for each in release.render(values)} == always | kinds
+
+
+def test_the_watcher_outlives_what_it_is_sending(release: Release) -> None:
+    """Kubernetes waits longer than the ten seconds of grace that a send in flight has."""
+    assert spec(release.render({}))["terminationGracePeriodSeconds"] > 10
+
+
+def test_alerts_and_dashboard_name_metrics_that_exist(release: Release, exported: set[str]) -> None:
+    """An alert on a metric that nobody exports would never fire, and nobody would know."""
+    objects = release.render(MONITORING)
+    rules = find(objects, "PrometheusRule")["spec"]["groups"][0]["rules"]
+    assert {rule["alert"] for rule in rules} >= {
+        "WatcherAbsent",
+        "WatcherBlind",
+        "WatcherQueueOld",
+        "WatcherSinkParked",
+    }
+    assert {rule["labels"]["team"] for rule in rules} == {"platform"}
+    [board] = (each for each in objects if each["metadata"]["name"].endswith("-dashboard"))
+    panels = json.loads(board["data"]["deployment-watcher.json"])["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    for query in (*(rule["expr"] for rule in rules), *queries):
+        names = set(selected(query))
+        assert names, query
+        assert names <= exported, query
+
+
+def test_alerts_are_about_this_release(release: Release) -> None:
+    """Another watcher's metrics in the same Prometheus neither raise nor hush them."""
+    objects = release.render(MONITORING)
+    own = {"job": release.fullname, "namespace": release.namespace}
+    for rule in find(objects, "PrometheusRule")["spec"]["groups"][0]["rules"]:
+        assert list(own.items()) == re.findall(r'(job|namespace)="([^"]+)"', rule["expr"])
+
+
+def selected(query: str) -> list[str]:
+    """Names of the metrics that a PromQL expression reads; raises ValueError if it is none."""
+    found: list[str] = []
+
+    def visit(node: object) -> None:
+        if isinstance(node, promql_parser.VectorSelector) and node.name:
+            found.append(node.name)
+
+    promql_parser.walk(promql_parser.parse(query), visit)
+    return found
+
+
+def find(objects: list[Json], kind: str) -> Json:
+    """The one of that kind that is no test."""
+    [found] = (each for each in objects if each["kind"] == kind)
+    return found
+
+
+def spec(objects: list[Json], kind: str = "Deployment") -> Json:
+    found: Json = find(objects, kind)["spec"]["template"]["spec"]
+    return found
+
+
+def container(objects: list[Json], kind: str = "Deployment") -> Json:
+    [found] = spec(objects, kind)["containers"]
+    return dict(found)
