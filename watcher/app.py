@@ -130,6 +130,8 @@ class Process:
         while True:
             await self._clock.sleep(_STORE_CHECK_SECONDS)
             try:
+                for sink, count in (await self._store.strand([*self._dispatchers])).items():
+                    audit.emit("sink.removed", sink=sink, deliveries=count)
                 await self._store.ping()
                 await self._store.prune(self._clock.wall() - self._config.store.retain)
             except StoreError as error:

@@ -42,6 +42,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "cluster.probe_failed": ("cluster", "reason", "error"),
     "cluster.probe_succeeded": ("cluster", "version", "latency"),
     "sink.resumed": ("sink",),
+    "sink.removed": ("sink", "deliveries"),
     "store.failing": ("error",),
     "store.restored": (),
     "config.loaded": ("source", "clusters", "sinks", "told"),

@@ -59,6 +59,7 @@ class Dispatcher:
         """Rows may be in flight that nobody sends: of the process before, or of a lost answer."""
         self._woken = asyncio.Event()
         self._trouble = (clock.now(), "the watcher was not running")
+        """Until when something was in the way, and what."""
 
     def wake(self) -> None:
         """Look at the queue now: something was committed to it."""
@@ -77,7 +78,10 @@ class Dispatcher:
     async def start(self) -> None:
         """Take over what the process before knew of the sink."""
         state = await self._insist(lambda: self._store.sink_state(self.name))
-        self.state = state.restarted(self._clock.now())
+        now = self._clock.now()
+        self.state = state.restarted(now)
+        if state.parked_reason:
+            self._trouble = (now, state.parked_reason)
 
     async def step(self, now: datetime) -> datetime | None:
         """Start sending all that may be sent now.
@@ -191,8 +195,8 @@ class Dispatcher:
     def _lateness(self, claim: Claim) -> tuple[timedelta | None, str]:
         """How late it is, if it is, and why: its own trouble, or what its sink was in meanwhile."""
         since = claim.waiting_since or claim.recorded_at
-        troubled_at, trouble = self._trouble
-        reason = claim.last_error or (trouble if since <= troubled_at else "")
+        until, trouble = self._trouble
+        reason = claim.last_error or (trouble if since <= until else "")
         late = self._clock.now() - since
         return (late if late > _LATE_AFTER else None), reason
 
@@ -203,7 +207,7 @@ class Dispatcher:
         max_age = self._sink.traits.max_age
         verdict, state = settle_failure(failure, self.state, max_age, now, self._jitter())
         if verdict.due:
-            self._trouble = (now, error.reason)
+            self._trouble = (verdict.due, error.reason)
         end = Settlement(
             claim.delivery.id,
             verdict.state,

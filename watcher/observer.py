@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec.structs import replace
 
 from watcher.core import annotations, baseline, transitions
-from watcher.core.digests import STORM_SIZE, STORM_WINDOW
+from watcher.core.digests import GATHER, STORM_SIZE, STORM_WINDOW
 from watcher.core.health import assess, facts, fault_asserted_at, hold
 from watcher.core.model import (
     OPENINGS,
@@ -53,7 +53,7 @@ class Observer:
         self._retry_at: datetime | None = None
         self._retry_after = _RETRY_FIRST
         self._deadlines: list[tuple[datetime, str]] = []
-        self._openings: deque[datetime] = deque()
+        self._openings: deque[tuple[datetime, str]] = deque()
         self._blind_from = view.blind_since
         """From when blind time is yet to be given back; None while the cluster is in sight."""
         self._relisted_at = datetime.min.replace(tzinfo=UTC)
@@ -371,17 +371,24 @@ class Observer:
         s = t.snapshot
         silenced = transition is not None and annotations.read(s.annotations).silenced(now)
         drafts[s.uid] = Draft(
-            s.subject, phase, t.baseline, transition, facts(s) if transition else None, silenced
-        )
+            s.subject, phase, t.baseline, transition, facts(s) if transition else None, silenced,
+            sudden=isinstance(t.phase, Steady),
+        )  # fmt: skip
 
     async def _commit(self, drafts: Drafts, now: datetime) -> bool:
         """Record the drafts and then let them be so; on a failure nothing has advanced."""
         if not drafts:
             return True
-        openings = sum(
-            d.transition is not None and d.transition.edge in OPENINGS for d in drafts.values()
-        )
-        storm = openings > 0 and self._is_storm(openings, drafts, now)
+        openings = [
+            (now, uid)
+            for uid, d in drafts.items()
+            if d.transition is not None and d.transition.edge in OPENINGS
+        ]
+        storm = bool(openings) and self._is_storm(len(openings), drafts, now)
+        if storm:  # those of a moment ago may still join it
+            for at, uid in self._openings:
+                if now - at < GATHER and uid not in drafts and (t := self.view.tracked.get(uid)):
+                    drafts[uid] = Draft(t.snapshot.subject, t.phase, t.baseline)
         try:
             phases = await self._recorder.commit(list(drafts.values()), now, storm)
         except StoreError:
@@ -397,7 +404,7 @@ class Observer:
                 t = self.view.tracked[uid]
                 t.phase, t.saved = phase, draft.baseline
                 self._schedule(t)
-        self._openings.extend([now] * openings)
+        self._openings += openings
         drafts.clear()
         return True
 
@@ -419,7 +426,7 @@ class Observer:
 
     def _is_storm(self, openings: int, drafts: Drafts, now: datetime) -> bool:
         """Whether, with those about to open, more open within a minute than anybody reads singly."""
-        while self._openings and self._openings[0] < now - STORM_WINDOW:
+        while self._openings and self._openings[0][0] < now - STORM_WINDOW:
             self._openings.popleft()
         soon = now + STORM_WINDOW
         coming = sum(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -215,10 +215,13 @@ class Store(Protocol):
         """Commit one decision; an event or delivery whose id is there already is left as it is."""
 
     async def reclaim(self, sink: str, now: datetime, busy: Sequence[str] = ()) -> int:
-        """Make rows in flight due again, marked ambiguous, and say how many.
+        """Make rows in flight due again, marked ambiguous, and say how many; parked ones are due too.
 
         All of them but those of `busy` incidents, which this process is sending.
         """
+
+    async def strand(self, sinks: Sequence[str]) -> Mapping[str, int]:
+        """Park what is queued for any other sink than these; says how much for which."""
 
     async def claim(
         self, sink: str, now: datetime, limit: int, edits_from: datetime | None = None

@@ -1,25 +1,32 @@
 """Decisions become one committed transaction: phases, incidents, events and deliveries together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from watcher.core.digests import Digest
+from watcher.core.digests import GATHER, Digest
 from watcher.core.model import (
+    OPENINGS,
     Baseline,
     Clearing,
+    Event,
     Facts,
     Firing,
     Incident,
+    Part,
     Phase,
     Subject,
     Transition,
 )
-from watcher.core.planning import Audience, Planned, plan
+from watcher.core.planning import Audience, Plan, Planned, plan
 from watcher.errors import StoreError
 from watcher.ports import Record, Saved, Store
+
+_SURELY_UNSENT: Final = GATHER * 3 / 4
+"""A post that waits so much longer will not be taken while a commit is under way."""
 
 
 class Draft(Struct, frozen=True):
@@ -34,6 +41,8 @@ class Draft(Struct, frozen=True):
     blind_for: timedelta | None = None
     forget: bool = False
     """The subject is gone: its row goes with its last edge."""
+    sudden: bool = False
+    """It opens without having been pending."""
 
 
 class Recorder:
@@ -53,6 +62,9 @@ class Recorder:
         self._committed = committed
         self._failed = failed
         self._digests: dict[str, Digest] = {}
+        self._opened_at: datetime | None = None
+        self._held: dict[str, Event] = {}
+        """Openings of the last moment whose posts wait, by incident."""
 
     def restore(self, saved: Sequence[Saved]) -> None:
         """Take up the digests that a former process left open."""
@@ -72,13 +84,15 @@ class Recorder:
     ) -> list[Phase]:
         """Record the drafts and return their phases as stored; raises StoreError, and then none is."""
         edges = [
-            Planned(d.subject, d.transition, d.facts, d.silenced, d.blind_for)
+            Planned(d.subject, d.transition, d.facts, d.silenced, d.blind_for, d.sudden)
             for d in drafts
             if d.transition is not None
         ]
+        calm = self._opened_at is None or now - self._opened_at >= GATHER
         planned = plan(
-            edges, self._audiences, now, digests=self._digests, storm=storm, cluster=self._cluster
-        )
+            edges, self._audiences, now, digests=self._digests, storm=storm, cluster=self._cluster,
+            calm=calm, held=[*self._still_held(drafts, now)] if storm else (),
+        )  # fmt: skip
         incidents = {incident.id: incident for incident in planned.incidents}
         phases = [_with_told(draft.phase, incidents) for draft in drafts]
         pairs = list(zip(drafts, phases, strict=True))
@@ -100,8 +114,27 @@ class Recorder:
         self._digests.update({d.id: d for d in planned.digests})
         for digest in ended:
             self._digests.pop(digest.id, None)
+        self._hold(planned, now)
         self._committed(record)
         return phases
+
+    def _still_held(
+        self, drafts: Sequence[Draft], now: datetime
+    ) -> Iterator[tuple[Event, Incident]]:
+        """Incidents whose posts cannot have been taken yet, and which have no other news."""
+        for draft in drafts:
+            if draft.transition is None and isinstance(draft.phase, Firing):
+                event = self._held.get(draft.phase.incident.id)
+                if event is not None and now - event.at < _SURELY_UNSENT:
+                    yield event, draft.phase.incident
+
+    def _hold(self, planned: Plan, now: datetime) -> None:
+        waiting = {d.incident for d in planned.deliveries if d.part is Part.POST and d.due > now}
+        openings = [e for e in planned.events if e.edge in OPENINGS and not e.digest]
+        if openings:
+            self._opened_at = now
+        held = {i: e for i, e in self._held.items() if now - e.at < _SURELY_UNSENT}
+        self._held = held | {e.incident: e for e in openings if e.incident in waiting}
 
 
 def _with_told(phase: Phase, incidents: Mapping[str, Incident]) -> Phase:

@@ -11,7 +11,7 @@ from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import StoreError
 from watcher.follower import Follower
-from watcher.ports import Probe, Record, Stream, WatchEvent
+from watcher.ports import Probe, Record, Store, Stream, WatchEvent
 from watcher.stores.database import open_store
 from watcher.testing.clock import ManualClock
 from watcher.view import View
@@ -26,6 +26,7 @@ class Followed:
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
         self.follower: Follower
+        self.store: Store
         self.recorded_events: list[Event] = []
         self.last_byte: datetime | None = None
         """When the stream fell silent; None while it speaks all the time."""
@@ -71,6 +72,7 @@ async def followed(folder: Path) -> AsyncIterator[Followed]:
     clock = ManualClock(ZERO)
     store = open_store(f"sqlite:///{folder / 'store.db'}")
     cluster = Followed(clock)
+    cluster.store = store
     audience = (Audience("chat", chat=True, threads=True),)
     cluster.follower = Follower(
         cluster, View(), store, clock, audience, HealthPolicy(), ClusterPolicy(), cluster

@@ -1,10 +1,13 @@
 """How many openings within a minute make a storm, through a real follower and store."""
 
+from datetime import timedelta
+
 import pytest
 
 from tests.acceptance.following import followed
-from tests.deployments import web
+from tests.deployments import ZERO, web
 from watcher.cluster.decode import snapshot_from
+from watcher.core.model import Edge
 from watcher.ports import Applied, Listed, Opened
 
 
@@ -33,3 +36,28 @@ async def test_storm(tmp_path, starts, alone, grouped):
     opened = {e.incident for e in cluster.recorded_events if not e.digest}
     assert (len(opened - members), len(members)) == (alone, grouped)
     assert len({e.incident for e in digests}) == (grouped > 0)
+
+
+async def test_a_storm_that_nobody_saw_coming(tmp_path):
+    """A hundred rollouts stall at once, without a hold: one message, and one digest with the rest."""
+    names = [f"web-{n}" for n in range(100)]
+    stalled = [
+        snapshot_from(
+            web(3, updated=1, generation=2, revision=2, name=name, progressing="False",
+                reason="ProgressDeadlineExceeded", moved=9), "prod",
+        )
+        for name in names
+    ]  # fmt: skip
+    async with followed(tmp_path) as cluster:
+        healthy = tuple(snapshot_from(web(name=name), "prod") for name in names)
+        await cluster.at(0, [Listed("", healthy), Opened("")])
+        for second, some in ((10, stalled[:1]), (10.3, stalled[1:7]), (10.6, stalled[7:])):
+            await cluster.at(second, [Applied("", one) for one in some])
+        claims = await cluster.store.claim("chat", ZERO + timedelta(seconds=13), 100)
+        await cluster.at(20, [Applied("", one) for one in healthy])
+        await cluster.at(90)
+    assert [claim.event.digest for claim in claims] == [True, False]
+    assert len(claims[0].members) == 99
+    assert cluster.recorded_events[-1].digest
+    assert len(cluster.recorded_events[-1].members) == 99
+    assert sum(e.edge is Edge.RECOVERED for e in cluster.recorded_events) == 101

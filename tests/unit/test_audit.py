@@ -115,6 +115,7 @@ def everything(reporting: Reporting) -> None:
     reporting.deferred(claim(), REFUSED, LATER)
     reporting.parked(claim(), REFUSED, LATER)
     reporting.resumed("oncall")
+    audit.emit("sink.removed", sink="old", deliveries=3)
     reporting.abandoned(claim(), REFUSED)
     reporting.superseded(claim(), delivery(event(Edge.UPDATED, 1, 2)))
     reporting.expired(claim())

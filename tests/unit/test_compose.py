@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.events import ALL, BEGAN, STALLED, event, outage
 from watcher.core.compose import compose, short_id
@@ -281,6 +282,28 @@ def test_a_storm_that_is_over_says_how_it_ended() -> None:
         assert message.title == "3 Deployments were degraded in prod-eu: 2 recovered, 1 closed"
         assert len(message.lines) == (3 if part is Part.EDIT else 1)
         assert message.broadcast is (part is Part.REPLY)
+
+
+def test_a_digest_of_one_is_told_like_any_incident() -> None:
+    """Where no storm came of it nothing is lost: state, numbers, reason and command are there."""
+    (row,) = members(1)
+    message = say(digest(Edge.DEGRADED, "m0"), Part.POST, members=[row])
+    alone = say(row, Part.POST)
+    assert (message.title, message.facts[:-1]) == (alone.title, alone.facts[:-1])
+    assert message.why == alone.why
+    assert message.command == alone.command == "kubectl -n pay describe deploy/svc-0"
+    (over,) = members(1, m0=Edge.RECOVERED)
+    end = say(digest(Edge.RECOVERED, "m0", sequence=2), Part.REPLY, members=[over])
+    assert end.broadcast
+    assert end.title == "Recovered after 4 min: pay/svc-0"
+
+
+def test_a_call_in_a_digest_is_not_lost_when_news_follow_it() -> None:
+    """A reply that replaces one that was to be broadcast is broadcast instead."""
+    rows = members(3)
+    worse = replace(digest(Edge.UPDATED, "m0", sequence=2), worsened=True)
+    message = say(digest(Edge.UPDATED, "m1", sequence=3), Part.REPLY, members=rows, covers=(worse,))
+    assert message.broadcast
 
 
 def test_sight_restored_names_what_changed_meanwhile() -> None:

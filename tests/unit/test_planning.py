@@ -12,6 +12,7 @@ from watcher.core.model import (
     DeliveryState,
     Edge,
     Incident,
+    Part,
     Resolution,
     Severity,
     Subject,
@@ -267,3 +268,87 @@ def test_digest_is_as_bad_as_its_worst():
     mild = [edge(Edge.DEGRADED, n) for n in range(11)]
     assert of(planned(*mild, storm=True), "chat").incident.severity is Severity.WARNING
     assert of(planned(*mild, worst, storm=True), "chat").incident.severity is Severity.CRITICAL
+
+
+def critical(number: int, kind: Edge = Edge.DEGRADED, told: Mapping[str, str] = {}) -> Planned:
+    """One with nothing serving; an update is one that got worse."""
+    what = edge(kind, number, told, worsened=kind is Edge.UPDATED)
+    incident = replace(what.transition.incident, severity=Severity.CRITICAL)
+    return replace(what, transition=replace(what.transition, incident=incident))
+
+
+def called(found: Plan) -> list[bool]:
+    return [e.worsened for e in found.events if e.digest]
+
+
+@pytest.mark.parametrize("joins", [True, False], ids=["joins late", "gets worse"])
+def test_what_turns_critical_in_a_digest_calls_the_channel(joins):
+    """At once, though edits and replies alone notify nobody; then not again for five minutes."""
+    first = storm()
+    told = first.incidents[0].told
+
+    def worse(number: int, before: Plan, at: float) -> Plan:
+        joiner, member = critical(50 + number), critical(number, Edge.UPDATED, told)
+        kept = replace(of(before, "chat"), joins_until=ZERO + timedelta(hours=1))
+        lines = replace(of(before, "lines"), joins_until=ZERO + timedelta(hours=1))
+        return planned(joiner if joins else member, digests=[kept, lines], at=at)
+
+    found = worse(1, first, 30)
+    assert called(found) == [True, True]
+    assert {d.due - ZERO for d in found.deliveries if d.part is Part.REPLY} == {
+        timedelta(seconds=32)
+    }
+    again = worse(2, found, 60)
+    assert called(again) == [False, False]
+    restored = [
+        Digest.restore(digest.subject, digest.phase, digest.open) for digest in again.digests
+    ]
+    assert restored == list(again.digests)
+    assert called(worse(3, again, 331)) == [True, True]
+
+
+def test_a_storm_that_begins_critical_has_called_with_its_post():
+    """The post itself notifies; another critical one a moment later adds nothing to it."""
+    first = planned(*(critical(n) for n in range(11)), storm=True)
+    assert called(first) == [False, False]
+    assert called(planned(critical(50), digests=first.digests, at=30)) == [False, False]
+
+
+def test_a_removed_sink_that_was_in_a_digest():
+    """Its digest's row is kept instead of one for each member, and comes when the sink is back."""
+    first = storm()
+    told = first.incidents[0].told
+    ends = [edge(Edge.RECOVERED, n, told) for n in range(11)]
+    found = planned(*ends, audiences=[HOOK], digests=first.digests, at=900)
+    kept = [d for d in found.deliveries if d.state is DeliveryState.PARKED]
+    assert {(d.sink, d.part, d.reason, d.incident) for d in kept} == {
+        ("chat", Part.POST, "sink_removed", of(first, "chat").id),
+        ("lines", Part.POST, "sink_removed", of(first, "lines").id),
+    }
+
+
+def test_sudden_openings_wait_for_a_storm():
+    """The first goes out at once; more that nobody saw coming wait two seconds, for people only."""
+
+    def due(found: Plan, sink: str) -> list[float]:
+        return [(d.due - ZERO).total_seconds() for d in found.deliveries if d.sink == sink]
+
+    several = [replace(edge(Edge.DEGRADED, n), sudden=True) for n in range(3)]
+    found = planned(*several)
+    assert (due(found, "chat"), due(found, "hook")) == ([0, 2, 2], [0, 0, 0])
+    late = plan(several[:1], EVERYBODY, ZERO, digests={}, storm=False, cluster="prod", calm=False)
+    assert (due(late, "chat"), due(late, "hook")) == ([2], [0])
+
+
+def test_held_openings_join_the_storm():
+    """Those whose post still waits are told by the digest, and their incidents know it."""
+    early = planned(edge(Edge.DEGRADED, 1))
+    found = plan(
+        storm_edges(), EVERYBODY, ZERO, digests={}, storm=True, cluster="prod",
+        held=[(early.events[0], early.incidents[0])],
+    )  # fmt: skip
+    chat = of(found, "chat")
+    assert chat.open == 12
+    assert rows(found, "incident-1") == ["chat: grouped storm", "lines: grouped storm"]
+    assert found.incidents[0].told == {"chat": chat.id, "lines": of(found, "lines").id, "hook": ""}
+    assert found.deliveries[0].id == early.deliveries[0].id, "the row that waits becomes grouped"

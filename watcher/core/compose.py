@@ -44,12 +44,14 @@ def compose(
     told = latest if restates else event
     if not told.subject.cluster:
         message = _own(told, now)
+    elif event.digest and len(members) == 1:  # a storm that did not come: its only member in full
+        message = _deployment(members[0], (), now, restates)
     elif event.digest:
         message = _digest(told, members, () if restates else (*covers, event))
     elif told.subject.is_cluster:
         message = _sight_again(told, members) if told.edge in ENDS else _out_of_sight(told, now)
     else:
-        message = _over(told, covers) if told.edge in ENDS else _down(told, now, restates)
+        message = _deployment(told, covers, now, restates)
     untold = part is Part.POST and told.edge in ENDS and any(e.edge in OPENINGS for e in covers)
     delay = _delay(late, words.trouble(late_reason), untold)
     first = f"Start with: {message.command}" if message.command else ""
@@ -59,7 +61,8 @@ def compose(
         notes=(*filter(None, (delay, *message.notes)), f"incident {short_id(event.incident)}"),
         line=f"{words.at(told.at, told.at)} {message.line}",
         since=told.since,
-        broadcast=part is Part.REPLY and (event.edge in ENDS or event.worsened),
+        broadcast=part is Part.REPLY
+        and (event.edge in ENDS or any(each.worsened for each in (event, *covers))),
     )
 
 
@@ -71,7 +74,13 @@ def short_id(incident: str) -> str:
 def _delay(late: timedelta | None, reason: str, untold: bool) -> str:
     if untold:
         return f"Sent late, nobody was told while it lasted: {reason or 'it ended first'}"
-    return f"Delayed {words.readable(late)}: {reason or 'unknown'}" if late is not None else ""
+    if late is None:
+        return ""
+    return f"Delayed {words.readable(late)}: {reason or 'many messages were waiting'}"
+
+
+def _deployment(event: Event, covers: Sequence[Event], now: datetime, restates: bool) -> Message:
+    return _over(event, covers) if event.edge in ENDS else _down(event, now, restates)
 
 
 def _down(event: Event, now: datetime, restates: bool) -> Message:

@@ -1,6 +1,6 @@
 """The digest guard: a storm of openings is one message for a chat sink, with every name in its thread."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -9,12 +9,14 @@ from msgspec.structs import replace
 
 from watcher.core.model import (
     ENDS,
+    EPOCH,
     OPENINGS,
     Delivery,
     DeliveryState,
     Edge,
     Event,
     Firing,
+    History,
     Incident,
     Part,
     Severity,
@@ -27,12 +29,16 @@ STORM_SIZE: Final = 10
 STORM_WINDOW: Final = timedelta(minutes=1)
 _JOINS_FOR: Final = timedelta(minutes=1)
 """After the last one; a later opening is a message of its own again, which notifies somebody."""
-_GATHER: Final = timedelta(seconds=2)
-"""The first list of names waits this long for more of them."""
+GATHER: Final = timedelta(seconds=2)
+"""The first list of names waits this long for more of them, and so do openings that nobody saw
+coming, once there has been one."""
 _GROW: Final = timedelta(seconds=10)
 """A digest is edited, and its thread continued, at most this often."""
-_REPEAT: Final = timedelta(seconds=60)
+_REPEAT: Final = timedelta(minutes=2)
 """Where nothing can be edited, a grown digest is posted again at most this often."""
+_CALL_AGAIN: Final = timedelta(minutes=5)
+"""What turns critical is told the whole channel at once, but at most this often: whoever was called
+a moment ago is reading the digest."""
 
 
 class Digest(Struct, frozen=True):
@@ -44,6 +50,8 @@ class Digest(Struct, frozen=True):
     joins_until: datetime
     open: int = 0
     """Members that have not ended."""
+    called_at: datetime = EPOCH
+    """When the channel was last told of something critical in it."""
 
     @classmethod
     def begin(cls, cluster: str, sink: str, now: datetime) -> "Digest":
@@ -56,7 +64,9 @@ class Digest(Struct, frozen=True):
     def restore(cls, subject: Subject, phase: Firing, open_members: int) -> "Digest":
         """A digest as the store has it: its phase's `due` is when it stops taking in more."""
         joins_until = phase.due or phase.incident.opened_at
-        return cls(phase.incident, subject.name, subject.cluster, joins_until, open_members)
+        called_at = max(phase.history.episodes, default=EPOCH)
+        name, cluster = subject.name, subject.cluster
+        return cls(phase.incident, name, cluster, joins_until, open_members, called_at)
 
     @property
     def id(self) -> str:
@@ -71,7 +81,7 @@ class Digest(Struct, frozen=True):
     @property
     def phase(self) -> Firing:
         """What it is stored as."""
-        return Firing(self.incident, self.joins_until)
+        return Firing(self.incident, self.joins_until, History(episodes=(self.called_at,)))
 
 
 class Digested(Struct, frozen=True):
@@ -86,12 +96,13 @@ def plan_digests(
     events: Sequence[Event],
     deliveries: Sequence[Delivery],
     known: Mapping[str, Digest],
-    threads: Set[str],
+    threads: Mapping[str, bool],
     now: datetime,
 ) -> Digested:
     """Tell of every digest that the grouped ones among `deliveries` have joined or ended.
 
-    `known` are all digests by id, `threads` the sinks that can edit and reply.
+    `known` are all digests by id; `threads` says of the sinks that there are whether they can edit
+    and reply.
     """
     grouped: dict[str, list[Event]] = {}
     edges = {event.id: event for event in events}
@@ -104,21 +115,30 @@ def plan_digests(
     for name, members in grouped.items():
         digest, event = _advance(known[name], members, now)
         told.append(event)
-        planned += _deliveries(event, digest, digest.sink in threads, now)
+        rows = _deliveries(event, digest, threads.get(digest.sink, False), now)
+        planned += rows if digest.sink in threads else map(sink_removed, rows)
         digests.append(digest)
     return Digested(tuple(told), tuple(planned), tuple(digests))
+
+
+def sink_removed(row: Delivery) -> Delivery:
+    """The row of a sink that is configured no more: it is kept, shown, and sent if it returns."""
+    return replace(row, state=DeliveryState.PARKED, reason="sink_removed")
 
 
 def _advance(digest: Digest, members: Sequence[Event], now: datetime) -> tuple[Digest, Event]:
     joins = sum(event.edge in OPENINGS for event in members)
     ends = sum(event.edge in ENDS for event in members)
-    worst = max([digest.incident.severity, *(m.severity for m in members)], key=_badness)
+    worst = max([digest.incident.severity, *(m.severity for m in members)], key=_is_critical)
     incident = replace(digest.incident, sequence=digest.incident.sequence + 1, severity=worst)
+    critical = any(m.worsened or (m.edge in OPENINGS and _is_critical(m.severity)) for m in members)
+    calls = critical and now - digest.called_at >= _CALL_AGAIN
     digest = replace(
         digest,
         incident=incident,
         open=digest.open + joins - ends,
         joins_until=now + _JOINS_FOR if joins else digest.joins_until,
+        called_at=now if calls else digest.called_at,
     )
     edge = Edge.UPDATED
     if incident.sequence == 1:
@@ -136,13 +156,14 @@ def _advance(digest: Digest, members: Sequence[Event], now: datetime) -> tuple[D
         reason="storm",
         severity=incident.severity,
         message="",
+        worsened=calls and edge is Edge.UPDATED,
         members=tuple(m.incident for m in members),
         digest=True,
     )
     return digest, event
 
 
-def _badness(severity: Severity) -> bool:
+def _is_critical(severity: Severity) -> bool:
     return severity is Severity.CRITICAL
 
 
@@ -152,14 +173,15 @@ def _deliveries(event: Event, digest: Digest, threads: bool, now: datetime) -> l
 
     match event.edge, threads:
         case Edge.DEGRADED, True:
-            return [row(Part.POST, now), row(Part.REPLY, now + _GATHER)]
+            return [row(Part.POST, now), row(Part.REPLY, now + GATHER)]
         case Edge.DEGRADED, False:
-            return [row(Part.POST, now + _GATHER)]
+            return [row(Part.POST, now + GATHER)]
         case Edge.RECOVERED, True:
             return [row(Part.EDIT, now), row(Part.REPLY, now)]
         case Edge.RECOVERED, False:
             return [row(Part.POST, now)]
         case _, True:
-            return [row(Part.EDIT, now + _GROW), row(Part.REPLY, now + _GROW)]
+            reply_at = now + (GATHER if event.worsened else _GROW)
+            return [row(Part.EDIT, now + _GROW), row(Part.REPLY, reply_at)]
         case _:
-            return [row(Part.POST, now + _REPEAT)]
+            return [row(Part.POST, now + (GATHER if event.worsened else _REPEAT))]

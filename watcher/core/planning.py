@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from watcher.core.digests import Digest, plan_digests
+from watcher.core.digests import GATHER, Digest, plan_digests, sink_removed
 from watcher.core.model import (
     ENDS,
     OPENINGS,
@@ -38,6 +38,8 @@ class Planned(Struct, frozen=True):
     facts: Facts | None = None
     silenced: bool = False
     blind_for: timedelta | None = None
+    sudden: bool = False
+    """It opened without having been pending, so that no storm could be seen coming."""
 
 
 class Plan(Struct, frozen=True):
@@ -57,31 +59,43 @@ def plan(
     digests: Mapping[str, Digest],
     storm: bool,
     cluster: str,
+    calm: bool = True,
+    held: Sequence[tuple[Event, Incident]] = (),
 ) -> Plan:
     """Plan edges of one cluster that are committed together.
 
-    `digests` are the open ones by id; with `storm`, openings join one, new or open.
+    `digests` are the open ones by id; with `storm`, openings join one, new or open, and so do those
+    of `held`, whose posts still wait. Unless all was `calm`, sudden ones wait: they may be a storm.
     """
     listeners = tuple(audiences)
     joined = {a.name: _digest_for(a, digests, storm, now, cluster) for a in listeners}
     events: list[Event] = []
     deliveries: list[Delivery] = []
     incidents: list[Incident] = []
+    for event, incident in held:
+        rows = [_grouped(event, name, d.id, now) for name, d in joined.items() if d is not None]
+        deliveries += rows
+        incidents.append(
+            replace(incident, told=incident.told | {row.sink: row.digest for row in rows})
+        )
     for edge in edges:
         event = _event(edge)
+        wait = edge.sudden and not calm
+        calm = calm and not edge.sudden
         told = dict(edge.transition.incident.told)
         for audience in listeners:
             if event.edge in OPENINGS and audience.name not in told:
                 digest = None if event.subject.is_cluster else joined[audience.name]
-                deliveries += _opening(event, audience, digest, edge.silenced, now, told)
+                deliveries += _opening(event, audience, digest, edge.silenced, now, told, wait)
             else:
                 deliveries += _news(event, audience, told, edge.silenced, now)
         deliveries += _for_absent(event, {a.name for a in listeners}, told, now)
         events.append(event)
         incidents.append(replace(edge.transition.incident, told=told))
     known = {**digests, **{d.id: d for d in joined.values() if d is not None}}
-    threads = {a.name for a in listeners if a.threads}
-    opened = plan_digests(events, deliveries, known, threads, now)
+    threads = {a.name: a.threads for a in listeners}
+    every = (*(event for event, _ in held), *events)
+    opened = plan_digests(every, deliveries, known, threads, now)
     return Plan(
         (*events, *opened.events),
         (*deliveries, *opened.deliveries),
@@ -132,6 +146,10 @@ def _delivery(
     )
 
 
+def _grouped(event: Event, sink: str, digest: str, now: datetime) -> Delivery:
+    return _delivery(event, sink, Part.POST, now, DeliveryState.GROUPED, "storm", digest)
+
+
 def _suppressed(event: Event, audience: Audience, reason: str, now: datetime) -> list[Delivery]:
     part = Part.POST if audience.chat else Part.EVENT
     return [_delivery(event, audience.name, part, now, DeliveryState.SUPPRESSED, reason)]
@@ -144,16 +162,16 @@ def _opening(
     silenced: bool,
     now: datetime,
     told: dict[str, str],
+    wait: bool,
 ) -> list[Delivery]:
     if silenced:
         return _suppressed(event, audience, "silenced", now)
     told[audience.name] = digest.id if digest is not None else ""
-    part = Part.POST if audience.chat else Part.EVENT
     if digest is not None:
-        return [
-            _delivery(event, audience.name, part, now, DeliveryState.GROUPED, "storm", digest.id)
-        ]
-    return [_delivery(event, audience.name, part, now)]
+        return [_grouped(event, audience.name, digest.id, now)]
+    if not audience.chat:
+        return [_delivery(event, audience.name, Part.EVENT, now)]
+    return [_delivery(event, audience.name, Part.POST, now + GATHER if wait else now)]
 
 
 def _news(
@@ -166,7 +184,7 @@ def _news(
         return _suppressed(event, audience, "silenced", now)
     name = audience.name
     if digest := told[name]:
-        return [_delivery(event, name, Part.POST, now, DeliveryState.GROUPED, "storm", digest)]
+        return [_grouped(event, name, digest, now)]
     if not audience.chat:
         return [_delivery(event, name, Part.EVENT, now)]
     if audience.threads:
@@ -179,12 +197,13 @@ def _news(
 def _for_absent(
     event: Event, present: set[str], told: Mapping[str, str], now: datetime
 ) -> list[Delivery]:
-    """A sink that was told and is configured no more keeps its row: shown, and sent if it returns."""
+    """A sink that was told and is configured no more keeps its row, or that of its digest."""
     if event.edge in OPENINGS:
         return []
-    state, reason = DeliveryState.PARKED, "sink_removed"
     return [
-        _delivery(event, sink, Part.EVENT, now, state, reason)
-        for sink in told
+        _grouped(event, sink, digest, now)
+        if digest
+        else sink_removed(_delivery(event, sink, Part.EVENT, now))
+        for sink, digest in told.items()
         if sink not in present
     ]

@@ -1,6 +1,6 @@
 """The sink that needs nothing: one block of lines per event on standard output."""
 
-import asyncio
+import os
 import sys
 from typing import TextIO
 
@@ -8,6 +8,7 @@ from watcher.core.message import visible
 from watcher.core.model import Json
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
+from watcher.sinks.blocking import OwnThread
 
 
 class Console:
@@ -16,21 +17,29 @@ class Console:
     def __init__(self, name: str = "console", stream: TextIO | None = None) -> None:
         self.traits = Traits(name, concurrency=1)
         self._stream = stream
+        self._thread = OwnThread()
 
     async def send(self, notification: Notification) -> Json | None:
-        """Write and flush. Raises SinkError when nobody reads any more."""
+        """Write it all. Raises SinkError when nobody reads any more."""
         message = notification.message
         lines = [visible(f"{message.symbol} {message.text}", 4000)]
         lines += [f"    {visible(line)}" for line in message.lines]
         try:
-            await asyncio.to_thread(_print, lines, self._stream or sys.stdout)
+            await self._thread.run(lambda: _print(lines, self._stream or sys.stdout))
         except (OSError, ValueError):  # a broken pipe, or a closed file
             raise SinkError("closed", Outcome.RETRY, detail="standard output is closed") from None
         return None
 
 
 def _print(lines: list[str], stream: TextIO) -> None:
+    """Past the stream's buffer: what is stuck there would hold up the end of the process."""
     encoding = stream.encoding or "utf-8"  # a terminal may know no more than ASCII
-    text = "".join(f"{line}\n" for line in lines)
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    stream.flush()
+    data = "".join(f"{line}\n" for line in lines).encode(encoding, "backslashreplace")
+    try:
+        file = stream.fileno()
+    except (OSError, ValueError):  # a stream in memory
+        stream.write(data.decode(encoding))
+        stream.flush()
+    else:
+        while data:
+            data = data[os.write(file, data) :]

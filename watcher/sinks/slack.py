@@ -90,7 +90,7 @@ class SlackWebhook:
 
     async def send(self, notification: Notification) -> Json | None:
         """Post, a long list on several pages. There is no receipt: Slack only says `ok`."""
-        pages = slack_blocks.pages(notification.message)
+        pages = slack_blocks.pages(slack_blocks.compact(notification.message))
         for number, page in self._unsent.pages(notification.delivery_id, pages):
             content = slack_blocks.render(page, brief=number > 0)
             await self._post(slack_blocks.plain(page) if notification.plain else content)

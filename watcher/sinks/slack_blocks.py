@@ -6,6 +6,7 @@ zone, is made of our own characters. Limits: https://docs.slack.dev/reference/bl
 delivery reference §1.2; they count UTF-16 units, the strictest reading of "characters".
 """
 
+import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ TEXT_LIMIT: Final = 4000
 """chat.update refuses more."""
 HEADER_LIMIT: Final = 150
 CARD_LINES: Final = 4000
-LIST_LINES: Final = 7000
+LIST_LINES: Final = 7600
 """Units that a list may have in a message with all the rest, or alone: 10,000 altogether."""
 _WHY_LIMIT: Final = 1200
 _LINE_LIMIT: Final = 300
@@ -57,6 +58,23 @@ def summary(message: Message) -> Message:
     return replace(message, lines=(*shown, *more))
 
 
+def compact(message: Message) -> Message:
+    """The first lines of a long list, then names alone: so that few messages hold all of them."""
+    names: dict[str, list[str]] = {}
+    for line in message.lines[NAMES_SHOWN:]:
+        namespace, _, name = line.partition(": ")[0].partition("/")
+        names.setdefault(f"{namespace}: ", []).append(name)
+    rows = [
+        row
+        for namespace, group in names.items()
+        for row in textwrap.wrap(
+            ", ".join(group), _LINE_LIMIT, initial_indent=namespace, subsequent_indent=namespace,
+            break_long_words=False, break_on_hyphens=False,
+        )
+    ]  # fmt: skip
+    return replace(message, lines=(*message.lines[:NAMES_SHOWN], *rows))
+
+
 def pages(message: Message, room: int = CARD_LINES) -> Sequence[Message]:
     """Spread a long list over several messages, so that every line of it can be read."""
     groups: list[list[str]] = [[]]
@@ -75,7 +93,7 @@ def pages(message: Message, room: int = CARD_LINES) -> Sequence[Message]:
 
 def _page(message: Message, number: str, lines: Sequence[str]) -> Message:
     title = f"{message.title} ({number})"
-    said = f"{title}: {', '.join(line.partition(': ')[0] for line in lines)}"
+    said = f"{title}: {'; '.join(lines)}"
     return replace(message, line=title, text=said, why="", lines=tuple(lines), broadcast=False)
 
 

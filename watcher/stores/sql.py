@@ -1,7 +1,7 @@
 """The record in a SQL database: each method is one transaction, all of them in one thread."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
@@ -47,7 +47,7 @@ class SqlStore:
         self._keep_state = _upsert(insert(sinks))
         self._advance = _upsert(insert(incidents), only_newer="sequence")
         self._add_event = insert(events).on_conflict_do_nothing()
-        self._add_delivery = insert(deliveries).on_conflict_do_nothing()
+        self._add_delivery = _add_or_group(insert(deliveries))
 
     async def load(self, cluster: str) -> Sequence[Saved]:
         """See `ports.Store`; so with all that follow."""
@@ -90,7 +90,23 @@ class SqlStore:
             count = db.execute(found.values(again | {"attempts": _d.attempts + 1})).rowcount
             # Nothing waits longer than this, so what does was written under a clock that ran ahead.
             db.execute(queue.where(_d.due > latest).values(due=latest))
+            # How long a parked sink is spared is the sink's own state, which a restart ends.
+            parked = (_d.state == DeliveryState.PARKED) & (_d.due > now)
+            db.execute(queue.where(parked).values(due=now))
             return count
+
+        return await self._write(work)
+
+    async def strand(self, sinks: Sequence[str]) -> Mapping[str, int]:
+        """See `ports.Store`."""
+        lost = (_d.sink.not_in(sinks), _OPEN, _d.reason != "sink_removed")
+        parked = {"state": DeliveryState.PARKED, "reason": "sink_removed"}
+
+        def work(db: Connection) -> Mapping[str, int]:
+            counted = select(_d.sink, func.count()).where(*lost).group_by(_d.sink)
+            found = {sink: count for sink, count in db.execute(counted)}  # noqa: C416 - for mypy
+            db.execute(update(deliveries).where(*lost).values(parked))
+            return found
 
         return await self._write(work)
 
@@ -223,6 +239,16 @@ def store_error(error: SQLAlchemyError) -> StoreError:
     """Say what the database said, without the statement and its values."""
     cause = getattr(error, "orig", None) or error
     return StoreError(f"{type(cause).__name__}: {cause}".splitlines()[0])
+
+
+def _add_or_group(insert: Insert) -> Insert:
+    """Insert; one that is there stays as it is, unless a digest takes it in before it was tried."""
+    changed = {name: insert.excluded[name] for name in ("state", "reason", "digest", "settled_at")}
+    untried = (_d.state == DeliveryState.PENDING) & _d.first_attempt_at.is_(None)
+    grouped = insert.excluded["state"] == DeliveryState.GROUPED
+    return insert.on_conflict_do_update(
+        index_elements=deliveries.primary_key, set_=changed, where=untried & grouped
+    )
 
 
 def _upsert(insert: Insert, only_newer: str = "") -> Insert:
