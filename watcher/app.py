@@ -1,6 +1,7 @@
 """The composition root: the only file that names concrete classes, and the one group of loops."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
@@ -275,5 +276,10 @@ def _since(began: datetime, clock: Clock) -> float:
 
 
 async def _never_ends(name: str, loop: Coroutine[Any, Any, None]) -> None:
-    await loop
+    """A group takes no notice of a task that was cancelled; one that nobody cancelled has died."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await loop
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
     raise RuntimeError(f"the loop {name} has ended, which it never should")

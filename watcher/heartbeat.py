@@ -159,7 +159,7 @@ class Heartbeat:
         broken: list[tuple[datetime, ClusterError | None]] = [
             (scope.broken_at or self._started_at, scope.error)
             for scope in self.view.scopes.values()
-            if not (scope.listed and scope.open)
+            if not (scope.listed_at and scope.open)
         ]
         if not broken:
             return s

@@ -16,7 +16,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from watcher import __version__
@@ -51,6 +51,7 @@ class Metrics(Collector):
         self.oldest = gauge("delivery_oldest_seconds", "Age of the oldest open one", ["sink"])
         self.sink_parked = gauge("sink_parked", "Whether a sink waits for a human", ["sink"])
         self.relists = counter("watch_relists", "Complete lists", ["cluster", "reason"])
+        self.probe_failures = counter("probe_failures", "Failed probes", ["cluster", "reason"])
         self.watch_events = counter("watch_events", "Changes that the watch showed", ["cluster"])
         self.store_errors = counter("store_errors", "Operations that the store refused")
         self.config_loaded = gauge(
@@ -95,8 +96,8 @@ class Metrics(Collector):
                 up.add_metric([name], cluster.probe.error is None)
                 took.add_metric([name], cluster.probe.latency)
             fresh.add_metric([name], in_sight)
-            if (as_of := cluster.as_of(now)) is not None:
-                age.add_metric([name], (now - as_of).total_seconds())
+            if (seconds := cluster.age(now)) is not None:
+                age.add_metric([name], seconds.total_seconds())
             phases = (cluster.phase, *(each.phase for each in tracked))
             open_now = Tally(
                 p.incident.severity for p in phases if isinstance(p, Firing | Clearing)
@@ -109,6 +110,23 @@ class Metrics(Collector):
             problems = (annotations.read(t.snapshot.annotations).problems for t in tracked)
             ignored.add_metric([name], sum(map(len, problems)))
         yield from (up, took, fresh, age, incidents, deployments, ignored)
+        yield from self._streams(now)
+
+    def _streams(self, now: datetime) -> Iterator[Metric]:
+        labels: tuple[str, ...] = ("cluster", "scope")
+        silence = _gauge("watch_silence_seconds", "Since a stream's last byte", *labels)
+        bad = CounterMetricFamily(f"{_NAMES}_watch_bad_lines", "Unreadable events", labels=labels)
+        labels = (*labels, "reason")
+        breaks = CounterMetricFamily(f"{_NAMES}_watch_breaks", "Ended streams", labels=labels)
+        for name, cluster in self._view.clusters.items():
+            for scope in cluster.scopes:
+                stream = cluster.stream(scope)
+                bad.add_metric([name, scope], stream.bad_lines)
+                for reason, count in stream.breaks.items():
+                    breaks.add_metric([name, scope, reason], count)
+                if stream.last_byte_at is not None:
+                    silence.add_metric([name, scope], (now - stream.last_byte_at).total_seconds())
+        yield from (silence, bad, breaks)
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:

@@ -254,9 +254,9 @@ class Observer:
                 recreated = self._name_of(uid) in names
                 self._vanish(uid, Resolution.RECREATED if recreated else Resolution.DELETED)
         state = self.view.scopes[scope]
-        state.listed = True
+        state.listed_at = now
         self._relisted_at = now
-        if self.view.complete_at is None and all(s.listed for s in self.view.scopes.values()):
+        if self.view.complete_at is None and all(s.listed_at for s in self.view.scopes.values()):
             self.view.complete_at = now
 
     # What is gone

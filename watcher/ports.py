@@ -90,11 +90,11 @@ class Probe(Struct, frozen=True):
 class Stream(Struct):
     """What one list-watch says of itself, the counters since the start of the process."""
 
-    version: str = ""
-    """The resource version from which the next watch would go on; empty when a list is needed."""
+    resource_version: str = ""
+    """From which the next watch would go on; empty when a list is needed."""
     last_byte_at: datetime | None = None
     """When a watch last delivered anything, by the clock's `now`."""
-    bookmark_at: datetime | None = None
+    last_bookmark_at: datetime | None = None
     lists: Counter[str] = msgspec.field(default_factory=Counter)
     """How many were begun, by what made them necessary."""
     breaks: Counter[str] = msgspec.field(default_factory=Counter)

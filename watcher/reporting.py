@@ -72,6 +72,7 @@ class Reporting:
         before = self._unreached.pop(cluster, None)
         if probe.error is not None:
             reason = self._unreached[cluster] = probe.error.cause_label
+            self._metrics.probe_failures.labels(cluster, reason).inc()
             if before != reason:
                 error = str(probe.error)
                 audit.emit("cluster.probe_failed", cluster=cluster, reason=reason, error=error)

@@ -67,7 +67,8 @@ class Scope:
     """The list-watch of one namespace, or of all: what it showed and what ails it."""
 
     def __init__(self) -> None:
-        self.listed = False
+        self.listed_at: datetime | None = None
+        """When its last complete list was taken in."""
         self.open = False
         self.error: ClusterError | None = None
         self.broken_at: datetime | None = None
@@ -104,6 +105,8 @@ class ClusterView:
         self.stream = stream
         """What the list-watch of a scope says of itself now."""
         self._silent_for = silent_for
+        self.too_old = 3 * silent_for
+        """What is shown for longer than this without being confirmed cannot be relied on (W35)."""
 
     def last_byte_at(self) -> datetime | None:
         """The newest byte of any of its streams."""
@@ -128,14 +131,20 @@ class ClusterView:
             return None
         if self.in_sight(now):
             return now
-        oldest = min(filter(None, self._heard()), default=None)
-        return max(filter(None, (oldest, self.blind_since)), default=self.complete_at)
+        heard = zip(self._heard(), (scope.listed_at for scope in self.scopes.values()), strict=True)
+        oldest = min(max(filter(None, times)) for times in heard)
+        return max(filter(None, (oldest, self.blind_since)))
+
+    def age(self, now: datetime) -> timedelta | None:
+        """How long its rows may have been out of date; None before the first list."""
+        as_of = self.as_of(now)
+        return None if as_of is None else now - as_of
 
     def _heard(self) -> Iterable[datetime | None]:
         return (self.stream(scope).last_byte_at for scope in self.scopes)
 
     def _scope_in_sight(self, name: str, scope: Scope, now: datetime) -> bool:
-        if not (scope.listed and scope.open):
+        if not (scope.listed_at and scope.open):
             return False
         heard = self.stream(name).last_byte_at
         if heard is None or now - heard > self._silent_for:
@@ -153,12 +162,15 @@ class View:
         self.sink_troubles: dict[str, str] = {}
         """Sinks that cannot deliver, and why."""
 
-    def not_ready(self) -> list[str]:
-        """Why this process cannot be relied on yet, empty when it can."""
+    def not_ready(self, now: datetime) -> list[str]:
+        """Why this process cannot be relied on, empty when it can."""
         reasons = [f"store: {self.store_error}"] if self.store_error else []
         for cluster in self.clusters.values():
-            if cluster.complete_at is None:
-                errors = {str(s.error) for s in cluster.scopes.values() if s.error is not None}
-                why = "; ".join(sorted(errors)) or "the first list is not in yet"
-                reasons.append(f"cluster {cluster.name}: {why}")
+            errors = {str(s.error) for s in cluster.scopes.values() if s.error is not None}
+            why = "; ".join(sorted(errors))
+            if (age := cluster.age(now)) is None:
+                reasons.append(f"cluster {cluster.name}: {why or 'the first list is not in yet'}")
+            elif age > cluster.too_old:
+                seconds = f"what is shown is {age.total_seconds():.0f} s old"
+                reasons.append(f"cluster {cluster.name}: {': '.join(filter(None, (seconds, why)))}")
         return reasons

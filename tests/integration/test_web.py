@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,12 +70,12 @@ class World:
         """Add a cluster: in sight and healthy, if listed."""
         heard = NOW if listed else None
         silent_for = timedelta(seconds=75)
-        cluster = ClusterView(
-            name, scopes or ("",), lambda _: Stream(last_byte_at=heard), silent_for, BEFORE
-        )
+        begun, broken = Counter(start=1, expired=2), Counter(expired=2)
+        stream = Stream("17", heard, lists=begun, breaks=broken, bad_lines=1)
+        cluster = ClusterView(name, scopes or ("",), lambda _: stream, silent_for, BEFORE)
         if listed:
             for scope in cluster.scopes.values():
-                scope.listed = scope.open = True
+                scope.listed_at, scope.open = BEFORE, True
             cluster.complete_at, cluster.blind_since = BEFORE, None
             cluster.reason, cluster.version = "connected", "v1.36.3"
             cluster.probe, cluster.probed_at = Probe(None, "v1.36.3", 0.004), NOW
@@ -147,8 +148,22 @@ async def test_it_is_ready_with_store_and_first_list(world: World) -> None:
     world.view.store_error = "disk full"
     answer = await world.get("/readyz", 503)
     assert answer["reasons"] == ["store: disk full", "cluster prod: the first list is not in yet"]
-    cluster.complete_at, world.view.store_error = NOW, None
+    cluster.complete_at = cluster.scopes[""].listed_at = NOW
+    world.view.store_error = None
     assert await world.get("/readyz") == {"status": "ok"}
+
+
+async def test_it_is_not_ready_with_a_view_that_is_too_old(world: World) -> None:
+    """W35: what nobody confirmed for three times the silence that a stream may keep is said to be old."""
+    cluster = world.cluster()
+    cluster.scopes[""].open = False
+    cluster.scopes[""].error = Unreachable("connection refused")
+    cluster.blind_since = NOW
+    world.clock.set(NOW + timedelta(seconds=225))
+    assert await world.get("/readyz") == {"status": "ok"}
+    world.clock.set(NOW + timedelta(seconds=226))
+    (reason,) = (await world.get("/readyz", 503))["reasons"]
+    assert reason == "cluster prod: what is shown is 226 s old: connection refused"
 
 
 async def test_not_ready_says_which_right_is_missing(world: World) -> None:
@@ -160,8 +175,13 @@ async def test_not_ready_says_which_right_is_missing(world: World) -> None:
 
 async def test_the_apiserver_is_as_the_last_heartbeat_found_it(world: World) -> None:
     cluster = world.cluster()
+    stream = {
+        "scope": "", "open": True, "error": None, "resource_version": "17",
+        "last_byte_at": "2026-11-22T12:00:00Z", "last_bookmark_at": None,
+        "lists": {"start": 1, "expired": 2}, "breaks": {"expired": 2}, "bad_lines": 1,
+    }  # fmt: skip
     ok = {"status": "ok", "version": "v1.36.3", "checked_at": "2026-11-22T12:00:00Z"}
-    assert await world.get("/health/apiserver") == ok
+    assert await world.get("/health/apiserver") == {**ok, "streams": [stream]}
     cluster.probe = Probe(Unreachable("connection refused"))
     answer = await world.get("/health/apiserver", 500)
     assert (answer["status"], answer["error"]) == ("error", "connection refused")
@@ -371,6 +391,9 @@ async def test_the_metrics_say_how_things_stand(world: World) -> None:
         'watcher_delivery_oldest_seconds{sink="oncall"}': 90,
         'watcher_sink_parked{sink="oncall"}': 0,
         "watcher_config_last_reload_successful": 1,
+        'watcher_watch_silence_seconds{cluster="prod",scope=""}': 0,
+        'watcher_watch_breaks_total{cluster="prod",reason="expired",scope=""}': 2,
+        'watcher_watch_bad_lines_total{cluster="prod",scope=""}': 1,
     }.items():
         assert told[name] == number, name
     assert 'watcher_view_age_seconds{cluster="dark"}' not in told

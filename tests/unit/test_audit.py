@@ -354,6 +354,14 @@ def test_a_relist_is_counted_under_what_made_it_necessary(
 
 
 @pytest.mark.usefixtures("lines")
+def test_failed_probes_are_counted_by_reason(reporting: Reporting, metrics: Metrics) -> None:
+    for error in (Unreachable("refused"), Unreachable("refused"), Expired("410"), None):
+        reporting.probed("c", Probe(error))
+    assert value(metrics, "probe_failures_total", cluster="c", reason="unreachable") == 2
+    assert value(metrics, "probe_failures_total", cluster="c", reason="expired") == 1
+
+
+@pytest.mark.usefixtures("lines")
 def test_a_sink_that_answers_ever_something_else_does_not_fill_the_metrics(
     reporting: Reporting, metrics: Metrics
 ) -> None:

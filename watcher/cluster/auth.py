@@ -92,14 +92,15 @@ class Auth:
         """Log where we go and how, if that is news."""
         endpoint = self._access.endpoint
         unverified = endpoint.tls is not None and endpoint.tls.verify_mode is ssl.CERT_NONE
-        told = (mask(endpoint.url), mask(endpoint.proxy or "no proxy"), unverified)
+        via = mask(endpoint.proxy) if endpoint.proxy else "no proxy"
+        told = (mask(endpoint.url), via, unverified)
         if told == self._told:
             return
-        self._told = server, via, _ = told
-        _LOG.info("cluster.endpoint", server=server, via=via)
+        self._told = told
+        _LOG.info("cluster.endpoint", server=told[0], via=via)
         if unverified:
             why = "insecure-skip-tls-verify is set: anybody on the way can read the token"
-            _LOG.warning("cluster.tls_not_verified", server=server, why=why)
+            _LOG.warning("cluster.tls_not_verified", server=told[0], why=why)
 
 
 def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int] | None]:

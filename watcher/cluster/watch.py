@@ -49,10 +49,10 @@ class ScopeWatch:
 
     async def run(self) -> None:
         """List and watch until cancelled; every failure becomes a Broken and another try."""
-        self.stream.version, self._blind_by = "", "start"
+        self.stream.resource_version, self._blind_by = "", "start"
         while True:
             try:
-                if not self.stream.version:
+                if not self.stream.resource_version:
                     await self._list()
                 await self._stream()
             except Silent as error:
@@ -83,7 +83,7 @@ class ScopeWatch:
         self._nudged.clear()
         hopeless = self._failures >= _FAILURES_UNTIL_POLLING and not isinstance(error, Throttled)
         if isinstance(error, Expired) or hopeless:
-            self.stream.version, self._blind_by = "", error.cause_label
+            self.stream.resource_version, self._blind_by = "", error.cause_label
         timings, start = self.timings, self.clock.now()
         asked = (error.retry_after or timedelta()).total_seconds()
         asked = min(asked, timings.retry_after_cap)
@@ -96,7 +96,7 @@ class ScopeWatch:
     async def _list(self) -> None:
         """Take a complete list, or nothing: half a list would pass for deletions (W3)."""
         self.stream.lists[self._blind_by] += 1
-        self.stream.version, snapshots = await self._pages(self.timings.page)
+        self.stream.resource_version, snapshots = await self._pages(self.timings.page)
         self.inbox.put([Listed(self.scope, snapshots)])
 
     async def _pages(self, limit: int) -> tuple[str, tuple[DeploymentSnapshot, ...]]:
@@ -118,7 +118,7 @@ class ScopeWatch:
 
     async def _stream(self) -> None:
         """Watch once; returns on the orderly end and raises ClusterError on any other."""
-        ask, before = Ask("watch", self.scope), self.stream.version
+        ask, before = Ask("watch", self.scope), self.stream.resource_version
         lines = LineBuffer(self.timings.line_bytes)
         params = {
             **self.selector,
@@ -137,7 +137,7 @@ class ScopeWatch:
                     self._failures = 0
         if lines.unfinished:
             raise Unreachable(ask.failed("the stream ended inside an event"))
-        if lasted < self.timings.too_short and self.stream.version == before:
+        if lasted < self.timings.too_short and self.stream.resource_version == before:
             raise Unreachable(ask.failed("the stream ended at once"))
 
     async def _follow(self, ask: Ask, content: StreamReader, lines: "LineBuffer") -> None:
@@ -173,7 +173,7 @@ class ScopeWatch:
     def _take_in(self, ask: Ask, lines: Sequence[bytes]) -> None:
         """Hand on all events of one chunk in one go, and only then advance the version (W9)."""
         batch: list[WatchEvent] = []
-        version = before = self.stream.version
+        version = before = self.stream.resource_version
         try:
             for line in lines:
                 event = decode_line(line, self.scope, self.cluster)
@@ -183,14 +183,14 @@ class ScopeWatch:
                     self._bad_in_a_row = 0
                 elif isinstance(event, Bookmark):
                     version = event.version or version
-                    self._bad_in_a_row, self.stream.bookmark_at = 0, self.clock.now()
+                    self._bad_in_a_row, self.stream.last_bookmark_at = 0, self.clock.now()
                 elif line:
                     self._stumble(ask, event)
         finally:
             if batch:
                 self.inbox.put(batch)
             if version != before and not is_older(version, before):
-                self.stream.version = version
+                self.stream.resource_version = version
                 if batch:  # a real event; a replayed one forgives nothing
                     self._failures = 0
 

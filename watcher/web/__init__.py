@@ -83,8 +83,8 @@ class _Pages(msgspec.Struct, frozen=True):
         return _json({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Whether this process can be relied on yet, else why not."""
-        if reasons := [_plain(reason) for reason in self.view.not_ready()]:
+        """Whether this process can be relied on, else why not."""
+        if reasons := [_plain(reason) for reason in self.view.not_ready(self.clock.now())]:
             return _json({"status": "not_ready", "reasons": reasons}, 503)
         return _json({"status": "ok"})
 
@@ -137,12 +137,21 @@ class _Pages(msgspec.Struct, frozen=True):
 
 
 def _probed(cluster: ClusterView) -> dict[str, object]:
+    streams = [_stream(scope, cluster) for scope in cluster.scopes]
     if cluster.probe is None:
-        return {"status": "error", "error": "not probed yet"}
+        return {"status": "error", "error": "not probed yet", "streams": streams}
+    told: dict[str, object] = {"status": "ok", "version": cluster.version}
     if cluster.probe.error is not None:
-        error = _plain(str(cluster.probe.error))
-        return {"status": "error", "error": error, "checked_at": cluster.probed_at}
-    return {"status": "ok", "version": cluster.version, "checked_at": cluster.probed_at}
+        told = {"status": "error", "error": _plain(str(cluster.probe.error))}
+    return {**told, "checked_at": cluster.probed_at, "streams": streams}
+
+
+def _stream(scope: str, cluster: ClusterView) -> dict[str, object]:
+    """How a list-watch stands; the scope is a namespace, empty for all of them."""
+    state = cluster.scopes[scope]
+    error = None if state.error is None else _plain(str(state.error))
+    about = msgspec.structs.asdict(cluster.stream(scope))
+    return {"scope": scope, "open": state.open, "error": error, **about}
 
 
 def _plain(text: str) -> str:
