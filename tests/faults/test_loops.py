@@ -3,8 +3,9 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,6 @@ async def test_a_loop_that_ends_ends_the_process(config, loop, name, error):
         assert str(why) == f"the loop {name} has ended, which it never should"
 
 
-def flat(group):
+def flat(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
     for each in group.exceptions:
         yield from flat(each) if isinstance(each, BaseExceptionGroup) else (each,)
