@@ -49,7 +49,8 @@ class Observer:
         """News that came in during an outage of the cluster."""
         self._gone: dict[str, Resolution] = {}
         """Vanished subjects whose end is not committed yet."""
-        self._uncommitted: set[str] = set()
+        self._uncommitted: dict[str, bool] = {}
+        """Subjects whose drafts the store refused; true where an opening was due already."""
         self._retry_at: datetime | None = None
         self._retry_after = _RETRY_FIRST
         self._deadlines: list[tuple[datetime, str]] = []
@@ -232,7 +233,7 @@ class Observer:
         )
         if transition is not None and transition.edge is not Edge.UPDATED:
             return phase, transition
-        if isinstance(phase, Firing) and not phase.incident.told and not overrides.silenced(now):
+        if isinstance(phase, Firing) and phase.incident.silenced and not overrides.silenced(now):
             return transitions.announce(phase, now)
         return phase, transition
 
@@ -341,7 +342,7 @@ class Observer:
 
     def _due(self, t: Tracked) -> datetime | None:
         silence: datetime | None = None
-        if isinstance(t.phase, Firing) and not t.phase.incident.told:
+        if isinstance(t.phase, Firing) and t.phase.incident.silenced:
             silence = annotations.read(t.snapshot.annotations).silence_until
         waits = (transitions.deadline(t.phase), t.verdict.until, silence)
         return min(filter(None, waits), default=None)
@@ -379,11 +380,7 @@ class Observer:
         """Record the drafts and then let them be so; on a failure nothing has advanced."""
         if not drafts:
             return True
-        openings = [
-            (now, uid)
-            for uid, d in drafts.items()
-            if d.transition is not None and d.transition.edge in OPENINGS
-        ]
+        openings = [(now, uid) for uid, draft in drafts.items() if _opens(draft)]
         storm = bool(openings) and self._is_storm(len(openings), drafts, now)
         if storm:  # those of a moment ago may still join it
             for at, uid in self._openings:
@@ -392,12 +389,13 @@ class Observer:
         try:
             phases = await self._recorder.commit(list(drafts.values()), now, storm)
         except StoreError:
-            self._uncommitted.update(drafts)
+            self._uncommitted.update((uid, _opens(draft)) for uid, draft in drafts.items())
             self._retry_at = now + self._retry_after
             self._retry_after = min(self._retry_after * 2, _RETRY_MOST)
             drafts.clear()
             return False
         for (uid, draft), phase in zip(drafts.items(), phases, strict=True):
+            self._uncommitted.pop(uid, None)
             if draft.forget:
                 self._drop(uid)
             else:
@@ -415,9 +413,9 @@ class Observer:
         self._retry_at = None
         drafts: Drafts = {}
         if self.view.outage is None:
-            for uid in self._uncommitted - self._gone.keys():
-                if (t := self.view.tracked.get(uid)) is not None:
-                    phase, transition = self._move(t, now, seeded=True, timed=False)
+            for uid, due in self._uncommitted.items():
+                if (t := self.view.tracked.get(uid)) is not None and uid not in self._gone:
+                    phase, transition = self._move(t, now, seeded=True, timed=due)
                     self._draft(t, phase, transition, now, drafts, must_save=True)
         self._close_vanished(now, drafts)
         self._uncommitted.clear()
@@ -435,6 +433,10 @@ class Observer:
             if uid not in drafts
         )
         return len(self._openings) + openings + coming > STORM_SIZE
+
+
+def _opens(draft: Draft) -> bool:
+    return draft.transition is not None and draft.transition.edge in OPENINGS
 
 
 def _not_newer(s: DeploymentSnapshot, known: DeploymentSnapshot) -> bool:

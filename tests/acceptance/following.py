@@ -30,6 +30,8 @@ class Followed:
         self.recorded_events: list[Event] = []
         self.last_byte: datetime | None = None
         """When the stream fell silent; None while it speaks all the time."""
+        self.refusals = 0
+        """So many commits the store is yet to refuse."""
 
     async def at(
         self, seconds: float, events: Sequence[WatchEvent] = (), probe: Probe | None = None
@@ -59,23 +61,39 @@ class Followed:
         self.recorded_events += record.events
 
     def store_refused(self, error: StoreError) -> None:
-        raise error
+        if error is not _REFUSED:
+            raise error
 
     def watched(self, cluster: str, events: Sequence[WatchEvent]) -> None: ...
 
     def probed(self, cluster: str, probe: Probe) -> None: ...
 
 
+_REFUSED = StoreError("the disk is full")
+USUAL = HealthPolicy()
+CHAT = (Audience("chat", chat=True, threads=True),)
+
+
 @asynccontextmanager
-async def followed(folder: Path) -> AsyncIterator[Followed]:
+async def followed(
+    folder: Path, audiences: Sequence[Audience] = CHAT, health: HealthPolicy = USUAL
+) -> AsyncIterator[Followed]:
     """Follow it from second 0 on, for one chat sink."""
     clock = ManualClock(ZERO)
     store = open_store(f"sqlite:///{folder / 'store.db'}")
     cluster = Followed(clock)
     cluster.store = store
-    audience = (Audience("chat", chat=True, threads=True),)
+    commit = store.record
+
+    async def record(record: Record, at: datetime) -> None:
+        if cluster.refusals:
+            cluster.refusals -= 1
+            raise _REFUSED
+        await commit(record, at)
+
+    store.record = record  # type: ignore[method-assign]  # a disk that is full
     cluster.follower = Follower(
-        cluster, View(), store, clock, audience, HealthPolicy(), ClusterPolicy(), cluster
+        cluster, View(), store, clock, audiences, health, ClusterPolicy(), cluster
     )
     await cluster.follower.restore()
     try:

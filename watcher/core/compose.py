@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from watcher.core import words
 from watcher.core.message import Fact, Message, visible
-from watcher.core.model import ENDS, OPENINGS, Edge, Event, Part
+from watcher.core.model import ENDS, OPENINGS, Edge, Event, Part, Severity
 
 NAMES_SHOWN: Final = 15
 """Of a long list, in a text; `Message.lines` has all of it."""
@@ -97,7 +97,7 @@ def _down(event: Event, now: datetime, restates: bool) -> Message:
         state,
         words.SYMBOLS[state],
         f"{state}: {where}",
-        words.sentences(lead, said, note),
+        words.sentences(lead, said, _worst(event), note),
         facts=(*_facts(event), Fact("Lasting", words.readable(now - event.since))),
         why=_why(event),
         command=words.command(event),
@@ -124,7 +124,7 @@ def _over(event: Event, covers: Sequence[Event]) -> Message:
         state,
         words.SYMBOLS[state],
         f"{state}{how}: {where}",
-        words.sentences(lead, after, _reason_was(event)),
+        words.sentences(lead, after, _worst(event), _reason_was(event)),
         facts=(*_facts(event), Fact("Lasted", window)),
         why=_reason_was(event),
         line=f"{news}, {after[0].lower()}{after[1:]}" if after else news,
@@ -268,11 +268,17 @@ def _reason_was(event: Event) -> str:
     return f"The reason was: {_why(event)}"
 
 
+def _worst(event: Event) -> str:
+    eased = event.was_critical and event.severity is not Severity.CRITICAL
+    return "At its worst it was critical" if eased else ""
+
+
 def _facts(event: Event) -> Iterable[Fact]:
     yield Fact("Cluster", _cluster(event))
     yield Fact("Namespace", visible(event.subject.namespace, 100))
     yield Fact("Deployment", visible(event.subject.name, 300))
-    yield Fact("Severity", event.severity.value)
+    worst = ", was critical" if _worst(event) else ""
+    yield Fact("Severity", f"{event.severity}{worst}")
     if (facts := event.facts) is None:
         return
     yield Fact("Available", f"{facts.available} of {facts.desired}, at least {facts.floor} needed")

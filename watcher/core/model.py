@@ -161,7 +161,11 @@ class Incident(Struct, frozen=True, gc=False):
     message: str
     sequence: int = 0
     """Of the last event; counts up within the incident."""
+    was_critical: bool = False
+    """At any time since its opening, whatever the severity is now."""
     flapping: bool = False
+    silenced: bool = False
+    """Nobody was told of the opening, since it was silenced; it is told when that is over."""
     told: dict[str, str] = {}
     """Sinks whose opening was not suppressed → the digest it went into, or empty."""
 
@@ -271,6 +275,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
     message: str
     resolution: Resolution | None = None
     worsened: bool = False
+    was_critical: bool = False
+    """Its incident, at any time up to now."""
     flapping: bool = False
     facts: Facts | None = None
     blind_for: float | None = None

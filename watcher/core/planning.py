@@ -91,7 +91,9 @@ def plan(
                 deliveries += _news(event, audience, told, edge.silenced, now)
         deliveries += _for_absent(event, {a.name for a in listeners}, told, now)
         events.append(event)
-        incidents.append(replace(edge.transition.incident, told=told))
+        incident = edge.transition.incident
+        silenced = edge.silenced and not told if event.edge in OPENINGS else incident.silenced
+        incidents.append(replace(incident, told=told, silenced=silenced))
     known = {**digests, **{d.id: d for d in joined.values() if d is not None}}
     threads = {a.name: a.threads for a in listeners}
     every = (*(event for event, _ in held), *events)
@@ -131,6 +133,7 @@ def _event(edge: Planned) -> Event:
         message=i.message,
         resolution=t.resolution,
         worsened=t.worsened,
+        was_critical=i.was_critical,
         flapping=i.flapping,
         facts=edge.facts,
         blind_for=edge.blind_for.total_seconds() if edge.blind_for is not None else None,

@@ -171,14 +171,17 @@ def _open(phase: Pending, at: datetime, policy: HealthPolicy, subject: Subject) 
         len(history.recoveries) >= flapping.cycles
         or len(history.episodes[:-1]) >= flapping.episodes  # the last one is this one
     )
+    # The episodes tell apart what opens, ends and opens again at one instant.
+    nth = f"{len(phase.history.episodes)}{flaps}"
     incident = Incident(
-        id=incident_id(at, subject.cluster, subject.uid, phase.since.isoformat()),
+        id=incident_id(at, subject.cluster, subject.uid, phase.since.isoformat(), nth),
         opened_at=at,
         since=phase.since,
         reason=phase.reason,
         severity=phase.severity,
         message=phase.message,
         sequence=1,
+        was_critical=phase.severity is Severity.CRITICAL,
         flapping=flaps,
     )
     due = max(at, phase.since + flapping.stable) if flaps else None
@@ -229,7 +232,13 @@ def _still_degraded(
             return phase, None
         return Firing(incident, due, history), None
     worsened = (incident.severity, severity) == (Severity.WARNING, Severity.CRITICAL)
-    incident = replace(incident, reason=verdict.reason, severity=severity, message=verdict.message)
+    incident = replace(
+        incident,
+        reason=verdict.reason,
+        severity=severity,
+        message=verdict.message,
+        was_critical=incident.was_critical or severity is Severity.CRITICAL,
+    )
     if incident.flapping:  # it was told once, and is quiet until it is stable
         return Firing(incident, due, history), None
     incident = _next(incident)

@@ -111,6 +111,7 @@ def _data(notification: Notification, limit: int) -> Json:
         "uid": event.subject.uid or None,
         "reason": event.reason,
         "severity": event.severity,
+        "was_critical": event.was_critical,
         "title": visible(message.title, 500),
         "message": visible(event.message, limit),
         "summary": visible(message.text, limit),

@@ -1,0 +1,90 @@
+"""What one incident is: told once, by its own id, with the worst of it, whatever happens around it."""
+
+from datetime import timedelta
+
+from tests.acceptance.following import Followed, followed
+from tests.deployments import ZERO, Json, web
+from watcher.cluster.decode import snapshot_from
+from watcher.core.compose import compose
+from watcher.core.model import Edge, Part
+from watcher.core.policy import HealthPolicy
+from watcher.ports import Applied, Listed, Opened
+
+AT_ONCE = HealthPolicy(
+    degraded_for=timedelta(0), none_available_for=timedelta(0), recovered_for=timedelta(0)
+)
+
+
+def seen(version: int, obj: Json) -> Applied:
+    obj["metadata"]["resourceVersion"] = str(version)
+    return Applied("", snapshot_from(obj, "prod"))
+
+
+async def start(cluster: Followed) -> None:
+    await cluster.at(0, [Listed("", (seen(1, web(3)).snapshot,)), Opened("")])
+
+
+async def test_what_was_worse_in_between_is_told(tmp_path):
+    """Slack was down while it got worse and eased: the late message says how bad it was."""
+    async with followed(tmp_path) as cluster:
+        await start(cluster)
+        for at, available in ((10, 1), (80, 0), (90, 1), (100, 3)):
+            await cluster.at(at, [seen(at, web(available))])
+        await cluster.at(160)
+    opened, worse, eased, end = cluster.recorded_events
+    late = compose(eased, latest=eased, part=Part.POST, covers=(opened, worse, eased), now=eased.at)
+    assert late.state == "Degraded"
+    assert "At its worst it was critical." in late.text
+    over = compose(end, latest=end, part=Part.EDIT, now=end.at)
+    assert "At its worst it was critical." in over.text
+    assert "worst" not in compose(opened, latest=opened, part=Part.POST, now=opened.at).text
+
+
+async def test_what_opens_twice_at_one_instant_is_two_incidents(tmp_path):
+    """Down, up, down and scaled to zero in one instant: no incident takes another's id."""
+    async with followed(tmp_path, health=AT_ONCE) as cluster:
+        await start(cluster)
+        for version, obj in enumerate((web(0), web(3), web(0), web(0, 0)), 2):
+            await cluster.at(10, [seen(version, obj)])
+    told = [(e.edge, e.incident) for e in cluster.recorded_events]
+    assert [edge for edge, _ in told] == [
+        Edge.DEGRADED, Edge.RECOVERED, Edge.DEGRADED, Edge.CLOSED,
+    ]  # fmt: skip
+    assert len({incident for _, incident in told}) == 2
+
+
+async def test_an_opening_that_no_sink_wants_is_not_repeated(tmp_path):
+    """With nobody to tell it is recorded once, however often the Deployment changes after it."""
+    async with followed(tmp_path, audiences=()) as cluster:
+        await start(cluster)
+        for version in range(2, 9):
+            await cluster.at(version * 30, [seen(version, web(1, revision=version))])
+    assert [e.edge for e in cluster.recorded_events] == [Edge.DEGRADED]
+
+
+async def test_a_limit_that_is_over_is_not_waited_for_again(tmp_path):
+    """The grace of a raise is over and the store refuses: told a second later, not a hold later."""
+    async with followed(tmp_path) as cluster:
+        await start(cluster)
+        await cluster.at(10, [seen(2, web(3, 9, updated=9, capacity="True"))])
+        await cluster.at(609)
+        cluster.refusals = 1
+        await cluster.at(612)
+    [event] = cluster.recorded_events
+    assert (event.reason, (event.at - ZERO).total_seconds()) == ("below_minimum", 611)
+
+
+async def test_refused_openings_keep_the_hold_of_what_is_true_by_then(tmp_path):
+    """The store refused an opening at once; what is seen before the next try has its own hold."""
+    async with followed(tmp_path) as cluster:
+        await start(cluster)
+        stalled = web(
+            3, updated=1, total=4, reason="ProgressDeadlineExceeded", progressing="False", moved=9
+        )
+        cluster.refusals = 1
+        await cluster.at(10, [seen(2, stalled)])
+        await cluster.at(10.5, [seen(3, web(1))])
+        await cluster.at(69)
+        assert cluster.recorded_events == []
+        await cluster.at(71)
+    assert [e.reason for e in cluster.recorded_events] == ["below_minimum"]
