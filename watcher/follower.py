@@ -67,7 +67,7 @@ class Follower:
             cluster.name, store, audiences, reporter.recorded, reporter.store_refused
         )
         self.observer = Observer(self.view, self._recorder, health)
-        self.heartbeat = Heartbeat(self.view, self._recorder, reach, now)
+        self.heartbeat = Heartbeat(self.view, self._recorder, reach, now, self.observer.meanwhile)
         self._store = store
         self._clock = clock
         self._turn = asyncio.Lock()

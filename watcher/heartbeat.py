@@ -1,12 +1,13 @@
 """One cluster's probes become its own phase: connected, or the one incident while it is out of sight."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec.structs import replace
 
 from watcher.core import transitions
-from watcher.core.model import ENDS, Edge, Firing, Pending, Phase, Subject, Transition
+from watcher.core.model import ENDS, Edge, Firing, Meanwhile, Pending, Phase, Subject, Transition
 from watcher.core.policy import ClusterPolicy, Flapping, HealthPolicy
 from watcher.core.reachability import Judged, Signs, assess_cluster
 from watcher.errors import ClusterError, Forbidden, StoreError, Throttled, Unauthorized
@@ -29,14 +30,21 @@ class Heartbeat:
     """Judges one API server. Every method is a step that its caller awaits in turn."""
 
     def __init__(
-        self, view: ClusterView, recorder: Recorder, policy: ClusterPolicy, started_at: datetime
+        self,
+        view: ClusterView,
+        recorder: Recorder,
+        policy: ClusterPolicy,
+        started_at: datetime,
+        meanwhile: Callable[[datetime, datetime], Meanwhile],
     ) -> None:
+        """`meanwhile` reports what changed between two times, of which the second is now."""
         self.view = view
         self.policy = policy
         self._recorder = recorder
         self._subject = Subject(view.name)
         self._signs = Signs()
         self._started_at = started_at
+        self._meanwhile = meanwhile
         self._not_before: datetime | None = None
         """After a refused commit: when to try the next one."""
 
@@ -103,10 +111,14 @@ class Heartbeat:
         if phase is before:
             return False
         ended = transition is not None and transition.edge in ENDS
-        blind_for = None
+        blind_for = meanwhile = None
         if ended and isinstance(before, Firing):
-            blind_for = now - (self.view.blind_since or before.incident.since)
-        draft = Draft(self._subject, phase, transition=transition, blind_for=blind_for)
+            # After a restart the one is known, before its first failed probe the other.
+            since = min(self.view.blind_since or now, before.incident.since)
+            blind_for, meanwhile = now - since, self._meanwhile(since, now)
+        draft = Draft(
+            self._subject, phase, transition=transition, blind_for=blind_for, meanwhile=meanwhile
+        )
         try:
             self.view.phase = (await self._recorder.commit([draft], now))[0]
         except StoreError:
@@ -115,6 +127,8 @@ class Heartbeat:
         self._not_before = None
         if transition is not None and transition.edge is Edge.DEGRADED:
             self.view.blind_since = self.view.blind_since or now
+        if ended:
+            self.view.restored_at = now
         return ended
 
     def _after(self, probe: Probe, now: datetime) -> Signs:

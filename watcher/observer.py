@@ -10,13 +10,16 @@ from msgspec.structs import replace
 from watcher.core import annotations, baseline, transitions
 from watcher.core.digests import GATHER, STORM_SIZE, STORM_WINDOW
 from watcher.core.health import assess, facts, fault_asserted_at, hold
+from watcher.core.meanwhile import Seen, report
 from watcher.core.model import (
     OPENINGS,
     SETTLED,
+    Change,
     DeploymentSnapshot,
     Edge,
     Firing,
     Health,
+    Meanwhile,
     Pending,
     Phase,
     Resolution,
@@ -133,6 +136,25 @@ class Observer:
             self._meet(scope, s, now, drafts, seeded=True, anew=True)
         self._close_vanished(now, drafts)
         await self._commit(drafts, now)
+
+    def meanwhile(self, blind_from: datetime, now: datetime) -> Meanwhile:
+        """What changed since then, judged as `thaw` is about to."""
+        known, seen = self.view.tracked, []
+        for uid, (_, s) in self._unjudged.items():
+            if (t := known.get(uid)) is not None:
+                phase, before, promised = t.phase, t.snapshot, t.baseline
+                promised = baseline.notice(promised, before, t.verdict, s, now)
+            else:
+                saved, before = self._remembered.get(uid), None
+                phase = saved.phase if saved else transitions.STEADY
+                promised = (saved.baseline if saved else None) or baseline.NOTHING_KNOWN
+            seen.append(Seen(phase, before, s, assess(s, promised, now, self.policy)))
+        deleted = [
+            Change(*self._name_of(uid), resolution)
+            for uid, resolution in self._gone.items()
+            if resolution is not Resolution.NOT_WATCHED
+        ]
+        return report(seen, deleted, blind_from)
 
     def last_seen(self, now: datetime) -> datetime | None:
         """Up to when the cluster was in sight: time after it does not count after a restart."""
@@ -284,7 +306,10 @@ class Observer:
                 saved = self._remembered[uid]
                 subject, phase, last = saved.subject, saved.phase, None
             phase, transition = transitions.close(phase, resolution, now)
-            drafts[uid] = Draft(subject, phase, None, transition, last, forget=True)
+            drafts[uid] = Draft(
+                subject, phase, None, transition, last,
+                unseen=self.view.restored_at == now, forget=True,
+            )  # fmt: skip
 
     def _drop(self, uid: str) -> None:
         name = self._name_of(uid)
@@ -374,7 +399,13 @@ class Observer:
         drafts[s.uid] = Draft(
             s.subject, phase, t.baseline, transition, facts(s) if transition else None, silenced,
             sudden=isinstance(t.phase, Steady),
+            unseen=transition is not None and self._unseen(t, transition),
         )  # fmt: skip
+
+    def _unseen(self, t: Tracked, edge: Transition) -> bool:
+        """Whether it fell due, or what it tells happened, before sight of the cluster returned."""
+        began = edge.edge in OPENINGS or edge.edge is Edge.RECOVERED
+        return self.view.restored_at in ((edge.at, t.since) if began else (edge.at,))
 
     async def _commit(self, drafts: Drafts, now: datetime) -> bool:
         """Record the drafts and then let them be so; on a failure nothing has advanced."""

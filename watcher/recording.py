@@ -16,6 +16,7 @@ from watcher.core.model import (
     Facts,
     Firing,
     Incident,
+    Meanwhile,
     Part,
     Phase,
     Subject,
@@ -39,6 +40,8 @@ class Draft(Struct, frozen=True):
     facts: Facts | None = None
     silenced: bool = False
     blind_for: timedelta | None = None
+    meanwhile: Meanwhile | None = None
+    unseen: bool = False
     forget: bool = False
     """The subject is gone: its row goes with its last edge."""
     sudden: bool = False
@@ -84,10 +87,13 @@ class Recorder:
     ) -> list[Phase]:
         """Record the drafts and return their phases as stored; raises StoreError, and then none is."""
         edges = [
-            Planned(d.subject, d.transition, d.facts, d.silenced, d.blind_for, d.sudden)
+            Planned(
+                d.subject, d.transition, d.facts, d.silenced, d.blind_for, d.sudden,
+                d.meanwhile, d.unseen,
+            )
             for d in drafts
             if d.transition is not None
-        ]
+        ]  # fmt: skip
         calm = self._opened_at is None or now - self._opened_at >= GATHER
         planned = plan(
             edges, self._audiences, now, digests=self._digests, storm=storm, cluster=self._cluster,

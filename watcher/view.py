@@ -100,6 +100,8 @@ class ClusterView:
         """The last probe that got no answer."""
         self.blind_since: datetime | None = started_at
         self.fresh_since: datetime | None = None
+        self.restored_at: datetime | None = None
+        """When the last announced outage ended."""
         self.complete_at: datetime | None = None
         """When every scope was first listed; None before."""
         self.stream = stream

@@ -1,6 +1,6 @@
 """A follower on a scripted cluster, a real store and hand-moved time."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,8 @@ class Followed:
         self._clock = clock
         self.follower: Follower
         self.store: Store
+        self.restart: Callable[[], Awaitable[None]]
+        """Follow it anew, as another process on the same store."""
         self.recorded_events: list[Event] = []
         self.last_byte: datetime | None = None
         """When the stream fell silent; None while it speaks all the time."""
@@ -92,10 +94,15 @@ async def followed(
         await commit(record, at)
 
     store.record = record  # type: ignore[method-assign]  # a disk that is full
-    cluster.follower = Follower(
-        cluster, View(), store, clock, audiences, health, ClusterPolicy(), cluster
-    )
-    await cluster.follower.restore()
+
+    async def start() -> None:
+        cluster.follower = Follower(
+            cluster, View(), store, clock, audiences, health, ClusterPolicy(), cluster
+        )
+        await cluster.follower.restore()
+
+    cluster.restart = start
+    await start()
     try:
         yield cluster
     finally:

@@ -95,6 +95,15 @@ def test_the_api_server_is_out_of_reach_for_a_while(
         "deployment.recovered repaired",
     ]
     assert told.wait("deployment.degraded", "about-to")["data"]["since"] == held["since"]
+    report = told.wait("cluster.restored")["data"]["meanwhile"]
+    assert {kind: [one["name"] for one in report[kind]["deployments"]] for kind in report} == {
+        "degraded": ["breaks"],
+        "returned": ["blinks"],
+        "recovered": ["repaired"],
+        "deleted": ["removed"],
+    }
+    for kind, name in (("degraded", "breaks"), ("closed", "removed"), ("recovered", "repaired")):
+        assert told.wait(f"deployment.{kind}", name)["data"]["unseen"]
     assert ["Restored", "Restored"] in told.channel()
     assert watcher.get("/health/apiserver")[0] == 200
     assert watcher.get("/health/deployments")[1]["status"] == "degraded"

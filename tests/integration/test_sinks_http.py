@@ -347,6 +347,8 @@ async def test_a_recovery_tells_all_that_a_machine_wants(hook: FaultServer) -> N
         "opened_at": "2026-11-22T14:02:30Z",
         "flapping": False,
         "worsened": False,
+        "was_critical": False,
+        "unseen": False,
         "duration_seconds": 720.0,
         "facts": {"desired": 3, "floor": 2, "updated": 3, "ready": 3, "available": 3,
                   "old_serving": 0, "generation": 12, "revision": 7},

@@ -9,7 +9,18 @@ from msgspec.structs import replace
 from tests.events import ALL, BEGAN, STALLED, event, outage
 from watcher.core.compose import compose, short_id
 from watcher.core.message import Message, visible
-from watcher.core.model import Edge, Event, Facts, Part, Resolution, Severity, Subject
+from watcher.core.model import (
+    Change,
+    Changes,
+    Edge,
+    Event,
+    Facts,
+    Meanwhile,
+    Part,
+    Resolution,
+    Severity,
+    Subject,
+)
 from watcher.core.words import readable
 
 END = {Edge.RECOVERED, Edge.CLOSED}
@@ -228,6 +239,19 @@ def test_a_name_cannot_break_out_of_the_command() -> None:
     assert say(told, Part.POST).command == "kubectl -n shop describe deploy/'x; rm -rf ~'"
 
 
+MEANWHILE = Meanwhile(
+    degraded=Changes(
+        2,
+        (
+            Change("shop", "a", "none_available", BEGAN + timedelta(minutes=3)),
+            Change("shop", "b", "below_minimum"),
+        ),
+    ),
+    returned=Changes(1, (Change("shop", "c", at=BEGAN + timedelta(minutes=5)),)),
+    deleted=Changes(27, tuple(Change("shop", f"x{n}", "recreated") for n in range(25))),
+)
+
+
 def members(count: int, **ended: Edge) -> list[Event]:
     """Incidents m0, m1, … of which some have ended: `m3=Edge.CLOSED`."""
     rows = []
@@ -308,10 +332,35 @@ def test_a_call_in_a_digest_is_not_lost_when_news_follow_it() -> None:
 
 def test_sight_restored_names_what_changed_meanwhile() -> None:
     """After a blind time one message says how long it was and what is different now."""
-    rows = members(2, m0=Edge.RECOVERED)
-    message = say(outage(Edge.RECOVERED, 9, blind_for=480.0), Part.REPLY, members=rows)
-    assert "Meanwhile: pay/svc-0, shop/svc-1." in message.text
-    assert message.lines[0] == "pay/svc-0: Recovered after 4 min"
+    message = say(outage(Edge.RECOVERED, 9, blind_for=480.0, meanwhile=MEANWHILE), Part.REPLY)
+    assert (
+        "Meanwhile 2 degraded and still are: shop/a, shop/b; 1 went down and came back: shop/c;"
+        " 27 were deleted: shop/x0, shop/x1, shop/x2"
+    ) in message.text
+    assert "shop/x14 and 12 more. The reason was" in message.text
+    assert message.lines[:4] == (
+        "shop/a: degraded since 14:05 UTC, nothing serves",
+        "shop/b: degraded, fewer replicas than the rollout strategy promises",
+        "shop/c: went down and came back at 14:07 UTC",
+        "shop/x0: was deleted and created anew",
+    )
+    assert message.lines[-1] == "and 2 more were deleted"
+
+
+def test_sight_restored_says_that_nothing_happened() -> None:
+    """That nothing broke meanwhile is what on-call wants to know first."""
+    message = say(outage(Edge.RECOVERED, 9, blind_for=480.0, meanwhile=Meanwhile()), Part.REPLY)
+    assert "Meanwhile no Deployment degraded and none was deleted." in message.text
+    assert message.lines == ()
+
+
+def test_what_came_to_light_says_so() -> None:
+    """Whoever is told of a Deployment as sight returns learns why not sooner."""
+    words = "while the watcher could not see the cluster"
+    for told in (event(Edge.DEGRADED, unseen=True), event(Edge.RECOVERED, unseen=True)):
+        assert words in say(told, Part.POST).text
+        assert words in " ".join(say(told, Part.EDIT).notes)
+    assert words not in say(DOWN, Part.POST).text
 
 
 @pytest.mark.parametrize(

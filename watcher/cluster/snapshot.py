@@ -186,6 +186,7 @@ def snapshot(seen: Object, cluster: str, malformed: str) -> DeploymentSnapshot:
         status.ready_replicas or 0,
         status.available_replicas or 0,
         conditions.get("Available"),
+        _available_since(status.conditions),
         conditions.get("Progressing"),
         conditions.get("ReplicaFailure"),
         malformed,
@@ -241,6 +242,13 @@ def _conditions(found: list[_Condition] | None) -> dict[str | None, Condition]:
         if fault and seen.type not in kept:
             kept[seen.type] = _condition(seen, seen.status == fault)
     return kept
+
+
+def _available_since(found: list[_Condition] | None) -> datetime | None:
+    for seen in found or ():
+        if seen.type == "Available" and seen.status == "True":
+            return _time(seen.last_transition_time)
+    return None
 
 
 def _condition(seen: _Condition, telling: bool) -> Condition:

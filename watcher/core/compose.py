@@ -6,20 +6,21 @@ health reference §4, delivery reference §1.9.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from watcher.core import words
 from watcher.core.message import Fact, Message, visible
-from watcher.core.model import ENDS, OPENINGS, Edge, Event, Part, Severity
+from watcher.core.model import ENDS, OPENINGS, Edge, Event, Meanwhile, Part, Severity
 
 NAMES_SHOWN: Final = 15
 """Of a long list, in a text; `Message.lines` has all of it."""
 
 _UNSEEN: Final = "Until it is back nothing is known of its Deployments: silence is not health"
+_UNSEEN_THEN: Final = "It happened, or fell due, while the watcher could not see the cluster"
 _UNSETTLED: Final = "It keeps failing and recovering; no further message until it settles"
 
 
@@ -37,8 +38,8 @@ def compose(
     """Say one event: a post or an edit restates all that is current, anything else tells this one.
 
     `covers` are the events that this delivery stands for. `members` are the newest events of the
-    incidents in a digest, or of those that changed while a cluster was out of sight. `late` is how
-    long after its record this is sent, where that matters, and `late_reason` what was in the way.
+    incidents in a digest. `late` is how long after its record this is sent, where that matters, and
+    `late_reason` what was in the way.
     """
     restates = part in (Part.POST, Part.EDIT)
     told = latest if restates else event
@@ -49,16 +50,20 @@ def compose(
     elif event.digest:
         message = _digest(told, members, () if restates else (*covers, event))
     elif told.subject.is_cluster:
-        message = _sight_again(told, members) if told.edge in ENDS else _out_of_sight(told, now)
+        message = _sight_again(told) if told.edge in ENDS else _out_of_sight(told, now)
     else:
         message = _deployment(told, covers, now, restates)
     untold = part is Part.POST and told.edge in ENDS and any(e.edge in OPENINGS for e in covers)
     delay = _delay(late, words.trouble(late_reason), untold)
+    unseen = _UNSEEN_THEN if told.unseen else ""
     first = f"Start with: {message.command}" if message.command else ""
     return replace(
         message,
-        text=" ".join(filter(None, (words.sentences(message.text, delay), first))),
-        notes=(*filter(None, (delay, *message.notes)), f"incident {short_id(event.incident)}"),
+        text=" ".join(filter(None, (words.sentences(message.text, unseen, delay), first))),
+        notes=(
+            *filter(None, (unseen, delay, *message.notes)),
+            f"incident {short_id(event.incident)}",
+        ),
         line=f"{words.at(told.at, told.at)} {message.line}",
         since=told.since,
         broadcast=part is Part.REPLY
@@ -148,7 +153,7 @@ def _out_of_sight(event: Event, now: datetime) -> Message:
     )
 
 
-def _sight_again(event: Event, members: Sequence[Event]) -> Message:
+def _sight_again(event: Event) -> Message:
     """A cluster's incident has ended: how long we were blind, and what changed meanwhile."""
     blind = timedelta(seconds=event.blind_for) if event.blind_for else event.at - event.since
     window, state = words.window(event.at - blind, event.at), words.state(event)
@@ -160,14 +165,42 @@ def _sight_again(event: Event, members: Sequence[Event]) -> Message:
         f"{state} after {words.readable(blind)}: cluster {cluster}",
         words.sentences(
             f"{state}: cluster {cluster} {ended}, the watcher was blind {window}",
-            f"Meanwhile: {_names(members)}" if members else "",
+            _meanwhile(event.meanwhile),
             _reason_was(event),
         ),
         facts=(Fact("Cluster", cluster), Fact("Blind", window)),
         why=_reason_was(event),
         line=f"{state}: cluster {cluster}, blind {window}",
-        lines=tuple(_member(member, event.at) for member in members),
+        lines=tuple(_changed(event)),
     )
+
+
+def _meanwhile(report: Meanwhile | None) -> str:
+    """`Meanwhile 2 degraded and still are: shop/a, shop/b; 1 was deleted: shop/c`."""
+    if report is None:
+        return ""
+    told = [
+        f"{changes.count} {words.CHANGES[kind][changes.count > 1]}: "
+        + _names([f"{c.namespace}/{c.name}" for c in changes.deployments], changes.count)
+        for kind, changes in asdict(report).items()
+        if changes.count
+    ]
+    return (
+        f"Meanwhile {'; '.join(told)}"
+        if told
+        else "Meanwhile no Deployment degraded and none was deleted"
+    )
+
+
+def _changed(event: Event) -> Iterator[str]:
+    """A line for each that changed out of sight, by kind, and how many more there are."""
+    for kind, changes in asdict(event.meanwhile).items() if event.meanwhile else ():
+        for change in changes.deployments:
+            where = visible(f"{change.namespace}/{change.name}", 400)
+            at = f" {words.at(change.at, event.at)}" if change.at else ""
+            yield words.changed(where, kind, at, change.reason)
+        if more := changes.count - len(changes.deployments):
+            yield f"and {more} more {words.CHANGES[kind][more > 1]}"
 
 
 def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Message:
@@ -188,7 +221,7 @@ def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Me
         state,
         words.SYMBOLS["Unavailable" if total else state],
         title,
-        words.sentences(title, _names(listed)),
+        words.sentences(title, _names([str(m.subject) for m in listed], len(listed))),
         facts=(
             Fact("Cluster", _cluster(event)),
             Fact("Deployments", _standing(members)),
@@ -244,9 +277,9 @@ def _member(event: Event, today: datetime) -> str:
     return f"{where}: {state} since {words.at(event.since, today)}, {what}"
 
 
-def _names(members: Sequence[Event]) -> str:
-    rest = len(members) - NAMES_SHOWN
-    names = ", ".join(visible(str(member.subject), 80) for member in members[:NAMES_SHOWN])
+def _names(subjects: Sequence[str], count: int) -> str:
+    shown = [visible(subject, 80) for subject in subjects[:NAMES_SHOWN]]
+    names, rest = ", ".join(shown), count - len(shown)
     return f"{names} and {rest} more" if rest > 0 else names
 
 

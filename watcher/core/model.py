@@ -95,6 +95,8 @@ class DeploymentSnapshot(Struct, frozen=True, gc=False):
     ready: int = 0
     available: int = 0
     available_condition: Condition | None = None
+    available_since: datetime | None = None
+    """When that turned True; None while it is not."""
     progressing_condition: Condition | None = None
     replica_failure_condition: Condition | None = None
     malformed: str = ""
@@ -260,6 +262,34 @@ class Facts(Struct, frozen=True, omit_defaults=True):
     revision: int = 0
 
 
+class Change(Struct, frozen=True, omit_defaults=True):
+    """One Deployment that changed out of sight, and when, if one of its conditions tells."""
+
+    namespace: str
+    name: str
+    reason: str = ""
+    at: datetime | None = None
+
+
+class Changes(Struct, frozen=True):
+    """Those that changed in one way: how many, and the first of them by name."""
+
+    count: int = 0
+    deployments: tuple[Change, ...] = ()
+
+
+class Meanwhile(Struct, frozen=True):
+    """What changed while a cluster could not be seen."""
+
+    degraded: Changes = Changes()
+    """And still are."""
+    returned: Changes = Changes()
+    """Went down and came back, as far as their conditions tell."""
+    recovered: Changes = Changes()
+    """Of those that were announced before."""
+    deleted: Changes = Changes()
+
+
 class Event(Struct, frozen=True, omit_defaults=True):
     """One recorded edge: what every sink renders and the ledger keeps."""
 
@@ -281,6 +311,10 @@ class Event(Struct, frozen=True, omit_defaults=True):
     facts: Facts | None = None
     blind_for: float | None = None
     """Seconds without sight, on a cluster's restored."""
+    meanwhile: Meanwhile | None = None
+    """Beside it."""
+    unseen: bool = False
+    """It happened, or fell due, while the cluster could not be seen."""
     members: tuple[str, ...] = ()
     """Incidents that this event of a digest adds or ends."""
     digest: bool = False

@@ -16,6 +16,7 @@ from watcher.core.model import (
     Event,
     Facts,
     Incident,
+    Meanwhile,
     Part,
     Subject,
     Transition,
@@ -40,6 +41,8 @@ class Planned(Struct, frozen=True):
     blind_for: timedelta | None = None
     sudden: bool = False
     """It opened without having been pending, so that no storm could be seen coming."""
+    meanwhile: Meanwhile | None = None
+    unseen: bool = False
 
 
 class Plan(Struct, frozen=True):
@@ -137,6 +140,8 @@ def _event(edge: Planned) -> Event:
         flapping=i.flapping,
         facts=edge.facts,
         blind_for=edge.blind_for.total_seconds() if edge.blind_for is not None else None,
+        meanwhile=edge.meanwhile,
+        unseen=edge.unseen,
     )
 
 

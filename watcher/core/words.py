@@ -39,6 +39,13 @@ ENDINGS: Final = {
     Resolution.LEFT_SCOPE: "is no longer selected",
     Resolution.NOT_WATCHED: "is no longer watched",
 }
+CHANGES: Final = {
+    "degraded": ("degraded and still is", "degraded and still are"),
+    "returned": ("went down and came back", "went down and came back"),
+    "recovered": ("recovered", "recovered"),
+    "deleted": ("was deleted", "were deleted"),
+}
+"""What became of one, and of several, that could not be seen."""
 SYMBOLS: Final = {
     "Unavailable": "🔴",
     "Degraded": "🟠",
@@ -131,6 +138,20 @@ def window(start: datetime, end: datetime) -> str:
         opening, closing = (f"{m.astimezone(UTC):%H:%M:%S} UTC" for m in (start, end))
     span = readable(end - start)
     return f"{opening.removesuffix(' UTC')}\N{EN DASH}{closing} ({span})"
+
+
+def changed(where: str, kind: str, at: str, reason: str) -> str:
+    """`shop/web: degraded since 14:05 UTC, nothing serves`, of one that could not be seen."""
+    match kind:
+        case "degraded":
+            why = REASONS.get(reason) or visible(reason, 60).replace("_", " ")
+            return f"{where}: degraded{at and f' since{at}'}, {why}"
+        case "deleted":
+            return f"{where}: {ENDINGS[Resolution(reason)]}"
+        case "returned":
+            return f"{where}: went down and came back{at and f' at{at}'}"
+        case _:
+            return f"{where}: recovered{at and f', up since{at}'}"
 
 
 def lasting(since: datetime, now: datetime) -> str:

@@ -123,6 +123,8 @@ def _data(notification: Notification, limit: int) -> Json:
         "resolution": event.resolution,
         "duration_seconds": max(0.0, (event.at - event.since).total_seconds()) if ended else None,
         "blind_seconds": event.blind_for,
+        "meanwhile": event.meanwhile,
+        "unseen": event.unseen,
         "facts": event.facts and _known(asdict(event.facts)),
         "command": message.command or None,
     }
