@@ -88,20 +88,21 @@ class Observer:
         drafts: Drafts = {}
         for event in events:
             match event:
-                case Applied(scope=scope, snapshot=s):
-                    if s.uid in drafts:
+                case Applied():
+                    if event.snapshot.uid in drafts:
                         await self._commit(drafts, now)
-                    self._take(scope, s, now, drafts, listed=False)
+                    self._take(event.scope, event.snapshot, now, drafts, listed=False)
                 case Deleted(snapshot=s):
                     self._vanish(s.uid, Resolution.DELETED)
                 case Listed(scope=scope, snapshots=snapshots):
                     self._replace(scope, snapshots, now, drafts)
                 case Opened(scope=scope):
                     state = self.view.scopes[scope]
-                    state.open, state.error, state.broken_at = True, None, None
+                    state.open, state.opening = True, False
+                    state.error = state.broken_at = None
                 case Broken(scope=scope, error=error):
                     state = self.view.scopes[scope]
-                    state.open, state.error = False, error
+                    state.open, state.opening, state.error = False, False, error
                     state.broken_at = state.broken_at or now
         self._close_vanished(now, drafts)
         await self._commit(drafts, now)
@@ -178,6 +179,9 @@ class Observer:
         seeded = listed or self.view.blind_since is not None
         if t is not None:
             t.scope = scope
+            if _nothing_new(t, s, now):
+                t.snapshot = s
+                return
             self._judge(t, s, now, drafts, seeded=seeded)
         else:
             self._meet(scope, s, now, drafts, seeded=seeded)
@@ -278,6 +282,7 @@ class Observer:
                 self._vanish(uid, Resolution.RECREATED if recreated else Resolution.DELETED)
         state = self.view.scopes[scope]
         state.listed_at = now
+        state.opening = True
         self._relisted_at = now
         if self.view.complete_at is None and all(s.listed_at for s in self.view.scopes.values()):
             self.view.complete_at = now
@@ -332,7 +337,8 @@ class Observer:
                     t.verdict = replace(t.verdict, until=t.verdict.until + blind)
             self._given_back = True
         relisted = view.outage is None or self._relisted_at >= view.outage.opened_at
-        self._blind_from = None if relisted and view.in_sight(now) else now
+        sighted = view.in_sight(now) or all(scope.opening for scope in view.scopes.values())
+        self._blind_from = None if relisted and sighted else now
         if not view.fresh(now):
             view.blind_since, view.fresh_since = view.blind_since or now, None
         elif view.blind_since is not None:
@@ -366,6 +372,8 @@ class Observer:
             self._draft(t, *self._move(t, at, seeded=False, timed=False), at, drafts)
 
     def _due(self, t: Tracked) -> datetime | None:
+        if isinstance(t.phase, Steady):
+            return t.verdict.until
         silence: datetime | None = None
         if isinstance(t.phase, Firing) and t.phase.incident.silenced:
             silence = annotations.read(t.snapshot.annotations).silence_until
@@ -468,6 +476,17 @@ class Observer:
 
 def _opens(draft: Draft) -> bool:
     return draft.transition is not None and draft.transition.edge in OPENINGS
+
+
+def _nothing_new(t: Tracked, s: DeploymentSnapshot, now: datetime) -> bool:
+    """Whether judging `s` could only repeat the verdict: labels or managers changed, or nothing did."""
+    known, verdict = t.snapshot, t.verdict
+    return (
+        verdict.health is not Health.DEGRADED
+        and isinstance(t.phase, Steady)
+        and (verdict.until is None or now < verdict.until)
+        and replace(s, resource_version=known.resource_version) == known
+    )
 
 
 def _not_newer(s: DeploymentSnapshot, known: DeploymentSnapshot) -> bool:

@@ -69,6 +69,8 @@ class Scope:
     def __init__(self) -> None:
         self.listed_at: datetime | None = None
         """When its last complete list was taken in."""
+        self.opening = False
+        """Just listed: blind time ends with that, and sight returns when its stream opens."""
         self.open = False
         self.error: ClusterError | None = None
         self.broken_at: datetime | None = None
@@ -125,7 +127,8 @@ class ClusterView:
     @property
     def outage(self) -> Incident | None:
         """The open incident of the cluster itself."""
-        return self.phase.incident if isinstance(self.phase, Firing | Clearing) else None
+        phase = self.phase  # asked for at every event: a tuple is three times as fast as a union
+        return phase.incident if isinstance(phase, (Firing, Clearing)) else None
 
     def as_of(self, now: datetime) -> datetime | None:
         """When its rows were last known to be true; None before the first list."""

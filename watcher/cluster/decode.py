@@ -72,6 +72,8 @@ class Unreadable(Struct, frozen=True, gc=False):
 
 Seen = Applied | Deleted | Bookmark | Status | Unreadable
 
+_KINDS: Final = ("Deployment", None, "")
+_VERSIONS: Final = ("apps/v1", None, "")
 _LINES: Final = msgspec.json.Decoder(Line)
 _OBJECTS: Final = msgspec.json.Decoder(Object)
 
@@ -133,7 +135,7 @@ def _item(item: Raw, cluster: str) -> DeploymentSnapshot:
 
 
 def _event(kind: str, seen: Object, malformed: str, scope: str, cluster: str) -> Seen:
-    if (seen.kind or "Deployment", seen.api_version or "apps/v1") != ("Deployment", "apps/v1"):
+    if seen.kind not in _KINDS or seen.api_version not in _VERSIONS:
         return Unreadable("no Deployment of apps/v1")
     if kind == "BOOKMARK":
         return Bookmark((seen.metadata and seen.metadata.resource_version) or "")

@@ -22,14 +22,16 @@ class Inbox:
     def put(self, events: Iterable[WatchEvent]) -> None:
         """Add events, the newest last; a replayed one pushes out none that is newer (W22)."""
         for event in events:
-            key = event.snapshot.uid if isinstance(event, Applied) else self._key(event)
-            old = self._waiting.pop(key, None)
-            replayed = (
-                isinstance(old, Applied)
-                and isinstance(event, Applied)
-                and is_older(event.snapshot.resource_version, old.snapshot.resource_version)
-            )
-            self._waiting[key] = old if old is not None and replayed else event
+            if isinstance(event, Applied):
+                key = event.snapshot.uid
+                old = self._waiting.pop(key, None)
+                if isinstance(old, Applied) and _replays(event, old):
+                    event = old
+                self._waiting[key] = event
+            else:
+                key = self._key(event)
+                self._waiting.pop(key, None)
+                self._waiting[key] = event
         self._news.set()
 
     async def take(self) -> Sequence[WatchEvent]:
@@ -57,6 +59,10 @@ class Inbox:
                     del self._waiting[key]
             return (Listed, event.scope)
         return ("stream", event.scope)
+
+
+def _replays(event: Applied, old: Applied) -> bool:
+    return is_older(event.snapshot.resource_version, old.snapshot.resource_version)
 
 
 def is_older(version: str, than: str) -> bool:

@@ -21,12 +21,6 @@ _NAMELESS: Final = "?"
 _REVISION: Final = "deployment.kubernetes.io/revision"
 _DEADLINES: Final = {None: 600, 2**31 - 1: None}
 """What progressDeadlineSeconds means where it does not mean what it says."""
-_FAULTS: Final[dict[str | None, str]] = {
-    "Available": "False",
-    "Progressing": "False",
-    "ReplicaFailure": "True",
-}
-"""The conditions that count, and which status of each tells of a fault."""
 _MOST_ANNOTATIONS, _LONGEST_ANNOTATION, _LONGEST_MESSAGE, _LONGEST_REASON = 20, 1024, 500, 100
 _YEARS: Final = range(1970, 9000)
 """Outside of these a date is noise, and sums with it overflow."""
@@ -43,7 +37,7 @@ class _Metadata(Struct, gc=False, rename="camel"):
     uid: str | None = None
     resource_version: str | None = None
     generation: _Long | None = None
-    creation_timestamp: _Time | None = None
+    creation_timestamp: str | None = None
     deletion_timestamp: Any = None
     annotations: dict[str, str] | None = None
 
@@ -71,8 +65,8 @@ class _Condition(Struct, gc=False, rename="camel"):
     status: str | None = None
     reason: str | None = None
     message: str | None = None
-    last_transition_time: _Time | None = None
-    last_update_time: _Time | None = None
+    last_transition_time: str | None = None
+    last_update_time: str | None = None
 
 
 class _Status(Struct, gc=False, rename="camel"):
@@ -121,8 +115,8 @@ def _tidied(value: Any) -> Any:  # noqa: ANN401 - any JSON
     value = dict(value)
     if isinstance(metadata := value.get("metadata"), dict):
         metadata = {**metadata, "annotations": _texts(metadata.get("annotations"))}
-        if not _readable(metadata.get("creationTimestamp")):
-            del metadata["creationTimestamp"]
+        if not isinstance(metadata.get("creationTimestamp"), str):
+            metadata.pop("creationTimestamp", None)
         value["metadata"] = metadata
     spec, status = value.get("spec"), value.get("status")
     if isinstance(spec, dict) and isinstance(strategy := spec.get("strategy"), dict):
@@ -131,21 +125,9 @@ def _tidied(value: Any) -> Any:  # noqa: ANN401 - any JSON
         kept = {k: v for k, v in known if isinstance(v, int | str)}
         value["spec"] = {**spec, "strategy": {**strategy, "rollingUpdate": kept}}
     if isinstance(status, dict) and isinstance(found := status.get("conditions"), list):
-        told = [_tidied_condition(entry) for entry in found if "type" in _texts(entry)]
+        told = [texts for entry in found if "type" in (texts := _texts(entry))]
         value["status"] = {**status, "conditions": told}
     return value
-
-
-def _tidied_condition(entry: object) -> dict[str, str]:
-    return {k: v for k, v in _texts(entry).items() if not k.endswith("Time") or _readable(v)}
-
-
-def _readable(time: object) -> bool:
-    try:
-        msgspec.convert(time, _Time | None)
-    except UNDECODABLE:
-        return False
-    return True
 
 
 def snapshot(seen: Object, cluster: str, malformed: str) -> DeploymentSnapshot:
@@ -161,7 +143,7 @@ def snapshot(seen: Object, cluster: str, malformed: str) -> DeploymentSnapshot:
     desired = 1 if spec.replicas is None else spec.replicas
     deadline = spec.progress_deadline_seconds
     revision, annotations = _annotations(metadata.annotations)
-    conditions = _conditions(status.conditions)
+    available, available_since, progressing, failure = _conditions(status.conditions)
     return DeploymentSnapshot(  # in the order of its fields: by name is half as fast
         cluster,
         namespace,
@@ -185,10 +167,10 @@ def snapshot(seen: Object, cluster: str, malformed: str) -> DeploymentSnapshot:
         status.updated_replicas or 0,
         status.ready_replicas or 0,
         status.available_replicas or 0,
-        conditions.get("Available"),
-        _available_since(status.conditions),
-        conditions.get("Progressing"),
-        conditions.get("ReplicaFailure"),
+        available,
+        available_since,
+        progressing,
+        failure,
         malformed,
     )
 
@@ -204,13 +186,16 @@ def _annotations(found: dict[str, str] | None) -> tuple[int, dict[str, str] | No
     """Give the revision, and what is addressed to us."""
     if not found:
         return 0, None
+    revision = _number(found.get(_REVISION, "")) or 0
+    if revision and len(found) == 1:
+        return revision, None  # as most are
     ours: dict[str, str] | None = None
     for key, value in found.items():
         if key.startswith(PREFIX):
             ours = ours or {}
             if len(ours) < _MOST_ANNOTATIONS:
                 ours[key[len(PREFIX) :]] = value[:_LONGEST_ANNOTATION]
-    return _number(found.get(_REVISION, "")) or 0, ours
+    return revision, ours
 
 
 @lru_cache(maxsize=256, typed=True)
@@ -234,39 +219,51 @@ def _number(text: str) -> int | None:
     return int(text) if len(text) < 10 and text.isascii() and text.isdigit() else None
 
 
-def _conditions(found: list[_Condition] | None) -> dict[str | None, Condition]:
-    """Give the first of each type that counts."""
-    kept: dict[str | None, Condition] = {}
+def _conditions(
+    found: list[_Condition] | None,
+) -> tuple[Condition | None, datetime | None, Condition | None, Condition | None]:
+    """Give Available and since when it is true, Progressing and ReplicaFailure; of each the first."""
+    available = available_since = progressing = failure = None
     for seen in found or ():
-        fault = _FAULTS.get(seen.type)
-        if fault and seen.type not in kept:
-            kept[seen.type] = _condition(seen, seen.status == fault)
-    return kept
+        kind = seen.type
+        if kind == "Available":
+            available = available or _condition(seen, "False")
+            if seen.status == "True" and available_since is None:
+                available_since = _time(seen.last_transition_time)
+        elif kind == "Progressing":
+            progressing = progressing or _condition(seen, "False")
+        elif kind == "ReplicaFailure":
+            failure = failure or _condition(seen, "True")
+    return available, available_since, progressing, failure
 
 
-def _available_since(found: list[_Condition] | None) -> datetime | None:
-    for seen in found or ():
-        if seen.type == "Available" and seen.status == "True":
-            return _time(seen.last_transition_time)
-    return None
+def _condition(seen: _Condition, fault: str) -> Condition:
+    """Keep words and times only where somebody will ask for them: most share a few values.
 
-
-def _condition(seen: _Condition, telling: bool) -> Condition:
-    """Keep words and times only where somebody will ask for them: most share a few values."""
-    status, reason = seen.status or "", (seen.reason or "")[:_LONGEST_REASON]
-    if telling:
+    `fault` is the status by which this type tells of a fault.
+    """
+    status, reason = seen.status or "", seen.reason or ""
+    if len(reason) > _LONGEST_REASON:
+        reason = reason[:_LONGEST_REASON]
+    if status == fault:
         message = (seen.message or "").partition("\n")[0][:_LONGEST_MESSAGE]
         return Condition(status, reason, message, _time(seen.last_transition_time))
     if reason in IN_FLIGHT:
-        return Condition(status, reason, updated_at=_time(seen.last_update_time))
+        return Condition(status, reason, "", None, _time(seen.last_update_time))
     return _shared(status, reason)
 
 
 _shared: Final = lru_cache(maxsize=256)(Condition)
 
 
-def _time(value: datetime | None) -> datetime | None:
-    return value if value is not None and value.year in _YEARS else None
+@lru_cache(maxsize=4096)  # the same few come with every event, and most share their second
+def _time(text: str | None) -> datetime | None:
+    """Read a time, None unless it is a plausible one."""
+    try:
+        value = msgspec.convert(text, _Time)
+    except UNDECODABLE:
+        return None
+    return value if value.year in _YEARS else None
 
 
 def _texts(value: object) -> dict[str, str]:

@@ -55,16 +55,15 @@ def settle(
     if verdict.health is Health.PROGRESSING and baseline.progressing_since is None:
         moved_at = baseline.progressed_at or now
         baseline = replace(baseline, progressed_at=moved_at, progressing_since=moved_at)
+    if baseline.settled or baseline.raised_at is not None:
+        return baseline
+    floor, serving = s.floor, s.serving
     observed = s.has_status and (s.generation is None or s.observed_generation >= s.generation)
-    if (
-        not baseline.settled
-        and baseline.raised_at is None
-        and observed
-        and s.serving >= max(s.floor, 1)
-        and (baseline.desired, baseline.floor, baseline.serving) != (s.desired, s.floor, s.serving)
-    ):
-        return replace(baseline, desired=s.desired, floor=s.floor, serving=s.serving)
-    return baseline
+    if not observed or serving < max(floor, 1):
+        return baseline
+    if (baseline.desired, baseline.floor, baseline.serving) == (s.desired, floor, serving):
+        return baseline
+    return replace(baseline, desired=s.desired, floor=floor, serving=serving)
 
 
 def resume(

@@ -198,6 +198,11 @@ def _healthy(available: int, desired: int, floor: int) -> Assessment:
     return Assessment(Health.HEALTHY, "", counts(available, desired, floor))
 
 
+@lru_cache(maxsize=1024)
+def _numbers_and(words: str, available: int, desired: int, floor: int) -> str:
+    return f"{counts(available, desired, floor)}; {words}"
+
+
 def _words(condition: Condition) -> str:
     return f"{condition.reason}: {condition.message}" if condition.message else condition.reason
 
@@ -247,8 +252,10 @@ def _grace_ends(s: DeploymentSnapshot, baseline: Baseline, policy: HealthPolicy)
 
 def _progress_limit(s: DeploymentSnapshot, policy: HealthPolicy) -> timedelta:
     limit = policy.no_progress_for
-    if s.progress_deadline is not None and _in_flight(s):
-        limit = max(limit, timedelta(seconds=s.progress_deadline))
+    if s.progress_deadline is not None:
+        deadline = timedelta(seconds=s.progress_deadline)
+        if deadline > limit and _in_flight(s):
+            limit = deadline
     if s.min_ready_seconds > 0 and s.ready > s.available:
         limit = max(limit, timedelta(seconds=s.min_ready_seconds + 60))
     return limit
@@ -266,7 +273,7 @@ def _progressing(
     """On its way, or degraded when nothing has moved for too long."""
     progressed_at = baseline.progressed_at or now
     stuck_at = progressed_at + _progress_limit(s, policy)
-    message = f"{counts(s.available, s.desired, s.floor)}; {words}"
+    message = _numbers_and(words, s.available, s.desired, s.floor)
     if now >= stuck_at:
         message += f", no progress since {progressed_at:%Y-%m-%d %H:%M} UTC"
         return Assessment(Health.DEGRADED, "no_progress", message, _severity(s))
