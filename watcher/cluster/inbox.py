@@ -23,7 +23,7 @@ class Inbox:
         """Add events, the newest last; a replayed one pushes out none that is newer (W22)."""
         for event in events:
             if isinstance(event, Applied):
-                key = event.snapshot.uid
+                key: object = event.snapshot.uid
                 old = self._waiting.pop(key, None)
                 if isinstance(old, Applied) and _replays(event, old):
                     event = old
