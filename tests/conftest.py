@@ -1,8 +1,11 @@
-"""How hard hypothesis tries: 50 examples at a desk, 500 always the same ones in CI."""
+"""How hard hypothesis tries: 50 examples at a desk, 500 always the same ones in CI; and what tests of
+several kinds share."""
 
 import os
 
 from hypothesis import settings
+
+from tests.postgres import postgres as postgres
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)

@@ -28,8 +28,9 @@ from watcher.core.compose import compose
 from watcher.core.model import Edge, Event, Part, Severity, Subject, delivery_id, incident_id
 from watcher.core.planning import Audience
 from watcher.dispatcher import Dispatcher
-from watcher.errors import SinkError, StoreError
+from watcher.errors import Deposed, SinkError, StoreError
 from watcher.follower import Follower
+from watcher.leadership import Leadership
 from watcher.metrics import Metrics
 from watcher.ports import Clock, Notification, Record, Sink, Store
 from watcher.reporting import Reporting
@@ -65,11 +66,11 @@ class Process:
         """Where the web answers, once it does."""
         self._config = config
         self._clock = clock
-        self._reporting = _Reporting(self.view, self.metrics, self.wake)
+        self._reporting = _Reporting(self.view, self.metrics, self)
         self._clusters = [make_cluster(settings, config, clock) for settings in config.clusters]
         self._sinks = [make_sink(settings, clock) for settings in config.sinks]
         self._store: Store = open_store(config.store.url.read(), exclusive=True)
-        self.view.store_error = None
+        self.leadership = Leadership(self._store, clock, self._reporting)
         self._dispatchers = {
             sink.traits.name: Dispatcher(sink, self._store, clock, self._reporting)
             for sink in self._sinks
@@ -114,14 +115,25 @@ class Process:
         return [name for name, task in self._loops.items() if task.done()]
 
     def _endless(self) -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
-        loops = [("store", self._check_store())]
-        loops += [(f"sink {name}", d.run()) for name, d in self._dispatchers.items()]
+        loops = [("leadership", self.leadership.run(self._term))]
         for cluster, follower in zip(self._clusters, self._followers, strict=True):
             loops.append((f"cluster {cluster.name}", self._follow(cluster, follower)))
         return loops
 
+    async def _term(self) -> None:
+        """What only the one writer does: record what is decided, and send it."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_never_ends("store", self._check_store()))
+                for follower in self._followers:
+                    group.create_task(follower.restore())
+                for name, dispatcher in self._dispatchers.items():
+                    group.create_task(_never_ends(f"sink {name}", dispatcher.run()))
+        finally:
+            for follower in self._followers:
+                await follower.stop(self._clock.now())
+
     async def _follow(self, cluster: KubeCluster, follower: Follower) -> None:
-        await follower.restore()
         async with asyncio.TaskGroup() as group:
             for loop in (cluster.run, follower.watch, follower.probe, follower.keep_time):
                 group.create_task(_never_ends(loop.__qualname__, loop()))
@@ -148,25 +160,27 @@ class Process:
     async def _close(self, web: AppRunner | None) -> None:
         if web is not None:
             await web.cleanup()
-        for follower in self._followers:
-            await follower.stop(self._clock.now())
         for cluster in self._clusters:
             await cluster.close()
         await self._store.close()
 
 
 class _Reporting(Reporting):
-    """Wakes the sinks for which a commit left something."""
+    """Wakes the sinks for which a commit left something, and ends a term that the store refuses."""
 
-    def __init__(self, view: View, metrics: Metrics, wake: Callable[[str], None]) -> None:
+    def __init__(self, view: View, metrics: Metrics, process: Process) -> None:
         super().__init__(view, metrics)
-        self._wake = wake
+        self._process = process
 
     def recorded(self, record: Record) -> None:
         """A decision was committed."""
         super().recorded(record)
         for sink in {delivery.sink for delivery in record.deliveries}:
-            self._wake(sink)
+            self._process.wake(sink)
+
+    def deposed(self, error: Deposed) -> None:
+        """The store has refused this process as its writer."""
+        self._process.leadership.end()
 
 
 def make_cluster(settings: ClusterSettings, config: Config, clock: Clock) -> KubeCluster:

@@ -45,6 +45,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "sink.removed": ("sink", "deliveries"),
     "store.failing": ("error",),
     "store.restored": (),
+    "lease.gained": (),
+    "lease.ended": (),
     "config.loaded": ("source", "clusters", "sinks", "told"),
     "process.started": ("version", "address"),
     "process.stopped": ("reason",),

@@ -13,7 +13,7 @@ from watcher.core.compose import compose
 from watcher.core.model import DeliveryState, Json, Outcome, Part
 from watcher.core.pace import Pace
 from watcher.core.retry import Failure, SinkState, settle_failure
-from watcher.errors import SinkError, StoreError
+from watcher.errors import Deposed, SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
 from watcher.reporting import Reporting
 
@@ -76,7 +76,9 @@ class Dispatcher:
             await self._drain()
 
     async def start(self) -> None:
-        """Take over what the process before knew of the sink."""
+        """Take over what the process before, or this one in an earlier term, knew of the sink."""
+        self._in_flight.clear()
+        self._unsure = True
         state = await self._insist(lambda: self._store.sink_state(self.name))
         now = self._clock.now()
         self.state = state.restarted(now)
@@ -238,13 +240,15 @@ class Dispatcher:
             self._reporting.resumed(self.name)
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask the store until it answers, after 1, 2, 4 … 30 s."""
+        """Ask the store until it answers, after 1, 2, 4 … 30 s. Raises Deposed."""
         wait = 1.0
         while True:
             try:
                 return await ask()
             except StoreError as error:
                 self._reporting.store_refused(error)
+                if isinstance(error, Deposed):
+                    raise
                 await self._clock.sleep(wait)
                 wait = min(2 * wait, 30.0)
 

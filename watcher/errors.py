@@ -22,6 +22,14 @@ class StoreError(WatcherError):
     """The store did not take or give what was asked; nothing of it was applied."""
 
 
+class Deposed(StoreError):
+    """This process may not write, or not go on from what it knows: the store must be read anew."""
+
+
+class Unsure(StoreError):
+    """Nobody answered whether it was committed."""
+
+
 class ClusterError(WatcherError):
     """An API server did not give what was asked."""
 

@@ -4,19 +4,20 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
-from watcher.errors import StoreError
+from watcher.errors import Deposed, StoreError
 from watcher.heartbeat import Heartbeat
 from watcher.observer import Observer
-from watcher.ports import Broken, Clock, Cluster, Probe, Record, Store, WatchEvent
+from watcher.ports import Broken, Clock, Cluster, Probe, Record, Saved, Store, WatchEvent
 from watcher.recording import Recorder
 from watcher.view import ClusterView, View
 
 _SEEN_EVERY = timedelta(minutes=1)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _RETRY = 1.0
 _APART = timedelta(seconds=3)
 """Streams that are lost again and again make no more probes than this."""
@@ -56,40 +57,61 @@ class Follower:
         reach: ClusterPolicy,
         reporter: Reporter,
     ) -> None:
-        now = clock.now()
         self.cluster = cluster
-        self.view = ClusterView(
-            cluster.name, cluster.scopes, cluster.stream, reach.stream_silent_for, now
-        )
-        view.clusters[cluster.name] = self.view
-        self._reporter = reporter
-        self._recorder = Recorder(
-            cluster.name, store, audiences, reporter.recorded, reporter.store_refused
-        )
-        self.observer = Observer(self.view, self._recorder, health)
-        self.heartbeat = Heartbeat(self.view, self._recorder, reach, now, self.observer.meanwhile)
+        self._views = view
         self._store = store
         self._clock = clock
+        self._audiences = audiences
+        self._health = health
+        self._reach = reach
+        self._reporter = reporter
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._lost = asyncio.Event()
         """Set when a stream broke that had been open."""
         self._seen_at: datetime | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing, and record nothing."""
+        cluster, reporter, now = self.cluster, self._reporter, self._clock.now()
+        self.view = ClusterView(
+            cluster.name, cluster.scopes, cluster.stream, self._reach.stream_silent_for, now
+        )
+        self._views.clusters[cluster.name] = self.view
+        self._recorder = Recorder(
+            cluster.name, self._store, self._audiences, reporter.recorded, reporter.store_refused
+        )
+        self.observer = Observer(self.view, self._recorder, self._health)
+        self.heartbeat = Heartbeat(
+            self.view, self._recorder, self._reach, now, self.observer.meanwhile
+        )
 
     async def restore(self) -> None:
-        """Take up what a former process left in the store; waits for the store."""
+        """Record from now on: as after a restart, from what the store knows and what is in view.
+
+        Waits for the store. Raises Deposed.
+        """
+        saved, seen_at = await self._load()
+        async with self._turn:
+            shown, former = self.observer.shown(), self.heartbeat
+            self._begin()
+            self._recorder.restore(saved)
+            self.observer.restore(saved, seen_at)
+            self.heartbeat.restore(saved, former)
+            if shown:
+                await self.step(self._clock.now(), shown)
+
+    async def _load(self) -> tuple[list[Saved], datetime | None]:
         while True:
             try:
                 saved = list(await self._store.load(self.cluster.name))
-                seen_at = await self._store.seen_at(self.cluster.name)
+                return saved, await self._store.seen_at(self.cluster.name)
             except StoreError as error:
                 self._reporter.store_refused(error)
+                if isinstance(error, Deposed):
+                    raise
                 await self._clock.sleep(_RETRY)
-            else:
-                self._recorder.restore(saved)
-                self.observer.restore(saved, seen_at)
-                self.heartbeat.restore(saved)
-                return
 
     async def step(
         self, now: datetime, events: Sequence[WatchEvent] = (), probe: Probe | None = None
@@ -136,7 +158,8 @@ class Follower:
                 async with self._turn:
                     now = self._clock.now()
                     await self.step(now, probe=probe)
-                    await self._mark_seen(now)
+                    if self._recorder.writes and now - (self._seen_at or _NEVER) >= _SEEN_EVERY:
+                        await self._mark_seen(now)
                 # Jittered, so that a fleet does not beat in time.
                 beat = now + self.heartbeat.policy.interval * random.uniform(0.9, 1.1)  # noqa: S311
             look = self.heartbeat.looks_again_at(probe, self._clock.now()) or beat
@@ -158,12 +181,13 @@ class Follower:
                 await self.step(self._clock.now())
 
     async def stop(self, now: datetime) -> None:
-        """Keep until when the cluster was in sight: the time after it is blind time."""
+        """Record nothing any more; keep until when the cluster was in sight: after it is blind time."""
+        if self._recorder.writes:
+            await self._mark_seen(now)
+            self._recorder.writes = False
+
+    async def _mark_seen(self, now: datetime) -> None:
+        self._seen_at = now
         if (seen_at := self.observer.last_seen(now)) is not None:
             with contextlib.suppress(StoreError):
                 await self._store.mark_seen(self.cluster.name, seen_at)
-
-    async def _mark_seen(self, now: datetime) -> None:
-        if self._seen_at is None or now - self._seen_at >= _SEEN_EVERY:
-            self._seen_at = now
-            await self.stop(now)

@@ -48,8 +48,14 @@ class Heartbeat:
         self._not_before: datetime | None = None
         """After a refused commit: when to try the next one."""
 
-    def restore(self, saved: list[Saved]) -> None:
-        """Take up an outage that a former process announced; what it only suspected is to be seen anew."""
+    def restore(self, saved: list[Saved], former: "Heartbeat") -> None:
+        """Take up an outage that a former process announced, and what this one's probes have shown.
+
+        What the other only suspected is to be seen anew.
+        """
+        self._signs, self._started_at = former._signs, former._started_at
+        for name in ("probe", "probed_at", "version", "failed_at"):
+            setattr(self.view, name, getattr(former.view, name))
         for row in saved:
             if row.subject.is_cluster and not isinstance(row.phase, Pending):
                 self.view.phase = row.phase

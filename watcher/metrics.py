@@ -89,6 +89,9 @@ class Metrics(Collector):
         incidents = _gauge("incidents_open", "Announced and not ended", "cluster", "severity")
         deployments = _gauge("deployments", "Followed Deployments", "cluster", "health")
         ignored = _gauge("annotation_problems", "Annotations that cannot be read", "cluster")
+        leader = _gauge("is_leader", "Whether this process records and sends")
+        leader.add_metric([], self._view.leading)
+        yield leader
         now = self._clock.now()
         for name, cluster in self._view.clusters.items():
             in_sight, tracked = cluster.fresh(now), cluster.tracked.values()

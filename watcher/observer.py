@@ -74,6 +74,24 @@ class Observer:
                     self._gone[subject.uid] = Resolution.NOT_WATCHED
         self._seen_at = seen_at
 
+    def shown(self) -> Sequence[WatchEvent]:
+        """What the watch has shown up to now, as it would be shown to whoever comes new to it."""
+        found: dict[str, list[DeploymentSnapshot]] = {}
+        kept = {
+            u: (t.scope, t.snapshot) for u, t in self.view.tracked.items() if u not in self._gone
+        }
+        for name, snapshot in (kept | self._unjudged).values():
+            found.setdefault(name, []).append(snapshot)
+        events: list[WatchEvent] = []
+        for name, scope in self.view.scopes.items():
+            if scope.listed_at:
+                events.append(Listed(name, tuple(found.get(name, ()))))
+            if scope.open:
+                events.append(Opened(name))
+            elif scope.error is not None:
+                events.append(Broken(name, scope.error))
+        return events
+
     def next_due(self) -> datetime | None:
         """When time alone calls for a step; deadlines wait while the cluster is out of sight."""
         if self._retry_at is not None:

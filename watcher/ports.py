@@ -202,6 +202,16 @@ class LedgerRow(Struct, frozen=True):
 class Store(Protocol):
     """The record. Every method is one transaction and raises StoreError when it did not happen."""
 
+    async def acquire(self) -> bool:
+        """Become the one process that writes, if there is none; all that follows raises Deposed
+        where it would write and another has become it, or where what it builds on is unsure."""
+
+    async def renew(self) -> None:
+        """Stay the writer for longer."""
+
+    async def release(self) -> None:
+        """Let another process be the writer."""
+
     async def load(self, cluster: str) -> Sequence[Saved]:
         """All subjects of a cluster, its open digests and itself included."""
 

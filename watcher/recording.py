@@ -68,9 +68,12 @@ class Recorder:
         self._opened_at: datetime | None = None
         self._held: dict[str, Event] = {}
         """Openings of the last moment whose posts wait, by incident."""
+        self.writes = False
+        """Until the store has been read, and on standby, decisions are made but not recorded."""
 
     def restore(self, saved: Sequence[Saved]) -> None:
-        """Take up the digests that a former process left open."""
+        """Take up the digests that a former process left open, and record from now on."""
+        self.writes = True
         members: dict[str, int] = {}
         for row in saved:
             if isinstance(row.phase, Firing | Clearing):
@@ -112,17 +115,22 @@ class Recorder:
             events=planned.events,
             deliveries=planned.deliveries,
         )
+        await self._write(record, now)
+        self._digests.update({d.id: d for d in planned.digests})
+        for digest in ended:
+            self._digests.pop(digest.id, None)
+        self._hold(planned, now)
+        return phases
+
+    async def _write(self, record: Record, now: datetime) -> None:
+        if not self.writes:
+            return
         try:
             await self._store.record(record, now)
         except StoreError as error:
             self._failed(error)
             raise
-        self._digests.update({d.id: d for d in planned.digests})
-        for digest in ended:
-            self._digests.pop(digest.id, None)
-        self._hold(planned, now)
         self._committed(record)
-        return phases
 
     def _still_held(
         self, drafts: Sequence[Draft], now: datetime

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from watcher import audit
 from watcher.core.model import Delivery, DeliveryState, Edge, Event
-from watcher.errors import SinkError, StoreError
+from watcher.errors import Deposed, SinkError, StoreError
 from watcher.metrics import Metrics
 from watcher.ports import Applied, Broken, Claim, Deleted, Listed, Probe, Record, WatchEvent
 from watcher.view import View
@@ -28,6 +28,8 @@ class Reporting:
         self._metrics = metrics
         self._unreached: dict[str, str] = {}
         """Why the last probe of a cluster failed."""
+        self._store_failed = ""
+        """What it said last, while it fails."""
         self._broken: dict[tuple[str, str], str] = {}
         """Why the next list of a scope is needed."""
 
@@ -121,17 +123,29 @@ class Reporting:
         self._notified("expired", claim.delivery, attempts=attempts, error=error)
 
     def store_refused(self, error: StoreError) -> None:
-        """The store did not take what was asked; only the first time in a row is worth a line."""
+        """The store did not take what was asked; what it says again is not worth a line."""
+        if isinstance(error, Deposed):
+            self.deposed(error)
+            return
         self._metrics.store_errors.inc()
-        if self._view.store_error is None:
+        if self._store_failed != str(error):
             audit.emit("store.failing", error=str(error))
-        self._view.store_error = str(error)
+        self._view.store_error = self._store_failed = str(error)
 
     def store_works(self) -> None:
         """The store took what was asked."""
-        if self._view.store_error is not None:
-            self._view.store_error = None
+        self._view.store_error = None
+        if self._store_failed:
+            self._store_failed = ""
             audit.emit("store.restored")
+
+    def leads(self, leading: bool) -> None:
+        """This process has become the writer, or is it no more."""
+        self._view.leading = leading
+        audit.emit("lease.gained" if leading else "lease.ended")
+
+    def deposed(self, error: Deposed) -> None:
+        """The store has refused this process as its writer."""
 
     def _failed(
         self, outcome: str, claim: Claim, error: SinkError, until: datetime | None = None

@@ -164,6 +164,8 @@ class View:
         self.clusters: dict[str, ClusterView] = {}
         self.store_error: str | None = "not opened yet"
         """Why the store does not write; None while it does."""
+        self.leading = False
+        """Whether this process records and sends; otherwise it stands by."""
         self.sink_troubles: dict[str, str] = {}
         """Sinks that cannot deliver, and why."""
 

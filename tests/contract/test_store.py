@@ -7,6 +7,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
@@ -32,7 +33,7 @@ from watcher.core.model import (
 from watcher.core.retry import Breaker, SinkState
 from watcher.errors import StoreError
 from watcher.ports import Claim, Record, Saved, Settlement, Store
-from watcher.stores.database import open_store
+from watcher.stores.database import migrate, open_store
 
 CHAT = (Part.EDIT, Part.REPLY)
 INCIDENT = Incident(
@@ -44,10 +45,14 @@ def later(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Of an empty database of each kind that the one implementation serves."""
-    return {"sqlite": f"sqlite:///{tmp_path / 'watcher.db'}"}[request.param]
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'watcher.db'}"
+    url: str = request.getfixturevalue("postgres").database()
+    migrate(url)
+    return url
 
 
 @pytest.fixture
@@ -396,10 +401,16 @@ async def test_naive_times_are_refused(store: Store) -> None:
 async def test_ping_is_a_write(url: str, store: Store) -> None:
     """A store that can be read and not written is not well; and it is again once it can."""
     await store.ping()
-    path = Path(url.removeprefix("sqlite:///"))
-    with closing(sqlite3.connect(path, isolation_level=None)) as rival:
-        rival.execute("PRAGMA busy_timeout = 0")
-        rival.execute("BEGIN IMMEDIATE")
+    rival: sqlite3.Connection | psycopg.Connection
+    if url.startswith("sqlite:"):
+        rival = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        locks = ["BEGIN IMMEDIATE"]
+    else:
+        rival = psycopg.connect(url, autocommit=True)
+        locks = ["BEGIN", "LOCK TABLE alembic_version"]
+    with closing(rival):
+        for lock in locks:
+            rival.execute(lock)
         holding = asyncio.ensure_future(store.ping())
         assert not (await asyncio.wait([holding], timeout=0.1))[0], "it waits for the other's write"
         rival.execute("ROLLBACK")

@@ -39,8 +39,7 @@ class WatcherProcess:
 
     def start(self) -> None:
         """Returns once it serves, ready or not."""
-        file = self._folder / "config.yaml"
-        file.write_text(json.dumps(self.config))  # JSON is YAML
+        file = self.write_config()
         self._lines_before = len(self.audit)
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         with self._log.open("ab") as log:
@@ -53,6 +52,12 @@ class WatcherProcess:
                 stderr=log,
             )
         self._address = eventually(self._served, START_TIMEOUT)
+
+    def write_config(self) -> Path:
+        """The file that the next start reads."""
+        file = self._folder / "config.yaml"
+        file.write_text(json.dumps(self.config))  # JSON is YAML
+        return file
 
     def start_fresh(self) -> None:
         """Returns once it is ready and its view is fresh, since before that it judges nobody."""
@@ -73,6 +78,15 @@ class WatcherProcess:
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Stop it where it stands, until `resume`."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """However it stands, leave nothing behind, and show the end of its log if a test failed."""

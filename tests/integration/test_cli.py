@@ -238,7 +238,10 @@ async def test_run_serves_until_it_is_asked_to_stop(tmp_path: Path, cluster: Fak
     address = next(line["address"] for line in log if line["event"] == "process.started")
     async with aiohttp.ClientSession() as session:
         async with session.get(f"http://{address}/readyz") as answer:
-            assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+            assert (answer.status, await answer.json()) == (
+                200,
+                {"status": "ok", "role": "writer"},
+            )
         summary = {"unknown": 1}
         while summary["unknown"]:  # until the stream behind the list is open
             async with session.get(f"http://{address}/health/deployments") as answer:

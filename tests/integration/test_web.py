@@ -150,7 +150,9 @@ async def test_it_is_ready_with_store_and_first_list(world: World) -> None:
     assert answer["reasons"] == ["store: disk full", "cluster prod: the first list is not in yet"]
     cluster.complete_at = cluster.scopes[""].listed_at = NOW
     world.view.store_error = None
-    assert await world.get("/readyz") == {"status": "ok"}
+    assert await world.get("/readyz") == {"status": "ok", "role": "standby"}
+    world.view.leading = True
+    assert await world.get("/readyz") == {"status": "ok", "role": "writer"}
 
 
 async def test_it_is_not_ready_with_a_view_that_is_too_old(world: World) -> None:
@@ -160,7 +162,7 @@ async def test_it_is_not_ready_with_a_view_that_is_too_old(world: World) -> None
     cluster.scopes[""].error = Unreachable("connection refused")
     cluster.blind_since = NOW
     world.clock.set(NOW + timedelta(seconds=225))
-    assert await world.get("/readyz") == {"status": "ok"}
+    assert (await world.get("/readyz"))["status"] == "ok"
     world.clock.set(NOW + timedelta(seconds=226))
     (reason,) = (await world.get("/readyz", 503))["reasons"]
     assert reason == "cluster prod: what is shown is 226 s old: connection refused"

@@ -124,6 +124,8 @@ def everything(reporting: Reporting) -> None:
     reporting.probed("c", Probe(None, "v1.36.3", 0.004))
     reporting.store_refused(StoreError("disk full"))
     reporting.store_works()
+    reporting.leads(True)
+    reporting.leads(False)
     audit.emit("config.loaded", source="f", clusters=["c"], sinks=["oncall"], told=["oncall"])
     audit.emit("process.started", version="1", address=":8080")
     audit.emit("process.stopped", reason="asked to")

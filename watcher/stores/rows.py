@@ -28,6 +28,11 @@ def json(value: object) -> str:
     return _encoder.encode(value).decode()
 
 
+def text(value: str) -> str:
+    """As every database can keep it, whatever a receiver has answered."""
+    return value.encode(errors="replace").decode().replace("\0", "")
+
+
 def saved_row(value: Saved) -> Row:
     """Write one subject."""
     return {"cluster": value.subject.cluster, "uid": value.subject.uid, "body": json(value)}

@@ -4,20 +4,23 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from watcher.core.model import DeliveryState
 from watcher.core.retry import LONGEST_WAIT, SinkState
-from watcher.errors import StoreError
+from watcher.errors import Deposed, StoreError, Unsure
 from watcher.ports import Claim, LedgerRow, Record, Saved, Settlement
 from watcher.stores import rows
 from watcher.stores.claim import NEXT_DUE, take
 from watcher.stores.schema import clusters, deliveries, events, incidents, phases, sinks, told
+
+_LONGEST: Final = 10.0
+"""Seconds: what takes longer has failed, however it ends."""
 
 T = TypeVar("T")
 Insert = sqlite.Insert | postgresql.Insert
@@ -29,6 +32,22 @@ _FORGET = delete(phases).where(
 )
 
 
+class Lease(Protocol):
+    """Who may write; each method is part of a transaction."""
+
+    def acquire(self, db: Connection) -> bool:
+        """Take it, if it is to be had."""
+
+    def check(self, db: Connection) -> None:
+        """Raise Deposed unless it is ours, and stays so until the transaction ends."""
+
+    def renew(self, db: Connection) -> None:
+        """Keep it for longer; raises Deposed."""
+
+    def release(self, db: Connection) -> None:
+        """Give it back."""
+
+
 class SqlStore:
     """`ports.Store` on an engine whose schema is up to date; `stores.database` opens it.
 
@@ -36,9 +55,22 @@ class SqlStore:
     asynchronous driver, and no two transactions of a process wait for each other's locks.
     """
 
-    def __init__(self, engine: Engine, release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        lease: Lease | None = None,
+        *,
+        cut: Callable[[Any], None] | None = None,
+        release: Callable[[], None] | None = None,
+    ) -> None:
         self._reads = engine
         self._writes = engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._lease = lease
+        self._deposed = ""
+        """Why nothing may be written before the store has been read anew."""
+        self._cut = cut
+        self._in_use: object = None
+        """The driver's connection of the transaction that runs."""
         self._release = release
         self._thread = ThreadPoolExecutor(1, "store")
         insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
@@ -49,8 +81,25 @@ class SqlStore:
         self._add_event = insert(events).on_conflict_do_nothing()
         self._add_delivery = _add_or_group(insert(deliveries))
 
+    async def acquire(self) -> bool:
+        """See `ports.Store`; so with all that follow. Without a lease everybody may write."""
+        lease = self._lease
+        taken = lease is None or await self._transact(self._writes, lease.acquire)
+        self._deposed = "" if taken else "another process is the writer"
+        return taken
+
+    async def renew(self) -> None:
+        """Raises Deposed when another process has it."""
+        await self._write(self._lease.renew if self._lease else lambda _: None)
+
+    async def release(self) -> None:
+        """Let another process write from now on."""
+        if self._lease is not None:
+            await self._write(self._lease.release)
+            self._deposed = "the lease was given back"
+
     async def load(self, cluster: str) -> Sequence[Saved]:
-        """See `ports.Store`; so with all that follow."""
+        """See `ports.Store`."""
         found = select(phases.c.body).where(phases.c.cluster == cluster)
         return await self._read(lambda db: [rows.saved(body) for body in db.scalars(found)])
 
@@ -78,7 +127,11 @@ class SqlStore:
                 if values:
                     db.execute(statement, values)
 
-        await self._write(work)
+        try:
+            await self._write(work)
+        except Unsure as error:  # to decide again could open a second incident beside the first
+            self._deposed = f"it is not known whether the last decision was committed: {error}"
+            raise Deposed(self._deposed) from error
 
     async def reclaim(self, sink: str, now: datetime, busy: Sequence[str] = ()) -> int:
         """Exclusive use proves that nobody else has them in flight."""
@@ -130,7 +183,7 @@ class SqlStore:
         if end.ambiguous:
             changes["ambiguous"] = True
         if end.reason:  # a success keeps what went wrong before: it is why it was late
-            changes |= {"reason": end.reason, "detail": end.detail}
+            changes |= {"reason": end.reason, "detail": rows.text(end.detail)}
 
         def work(db: Connection) -> None:
             mine = _d.id == end.delivery
@@ -214,25 +267,56 @@ class SqlStore:
         """Finish what runs and let go of the database."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._reads.dispose)
         self._thread.shutdown()
-        self._release()
+        if self._release is not None:
+            self._release()
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
-        return await self._transact(self._writes, work)
+        """Checked in the very transaction: what was stopped in between writes nothing any more."""
+
+        def checked(db: Connection) -> T:
+            if self._deposed:
+                raise Deposed(self._deposed)
+            if self._lease is not None:
+                self._lease.check(db)
+            return work(db)
+
+        try:
+            return await self._transact(self._writes, checked)
+        except Deposed as error:
+            self._deposed = str(error)
+            raise
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
         return await self._transact(self._reads, work)
 
     async def _transact(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         def transaction() -> T:
-            with engine.begin() as db:
-                return work(db)
+            with engine.connect() as db:
+                self._in_use = db.connection.dbapi_connection
+                result = work(db)
+                _commit(db)
+                return result
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
+            async with asyncio.timeout(_LONGEST):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
+        except TimeoutError:
+            if self._cut is not None:
+                self._cut(self._in_use)
+            raise Unsure(f"no answer within {_LONGEST:.0f} s") from None
         except SQLAlchemyError as error:
             raise store_error(error) from error
         except msgspec.MsgspecError as error:
             raise StoreError(f"a row cannot be read: {error}") from error
+
+
+def _commit(db: Connection) -> None:
+    try:
+        db.commit()
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unsure(str(store_error(error))) from error
+        raise
 
 
 def store_error(error: SQLAlchemyError) -> StoreError:

@@ -1,0 +1,124 @@
+"""SQLite: one file, which one process has to itself, and which must still be the one it opened."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from typing import Final
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from watcher.errors import StoreError
+
+_PRAGMAS: Final = (
+    "busy_timeout = 5000",
+    "journal_mode = WAL",
+    "synchronous = FULL",  # NORMAL may lose the last commits when the power goes
+    "foreign_keys = ON",
+)
+
+
+def find(url: URL) -> Path:
+    """Return where the file is or will be, wherever links lead. Raises StoreError."""
+    if not url.database or url.database == ":memory:":
+        raise StoreError("the store must be a file: what is told must outlive the process")
+    path = Path(url.database)
+    path = path.resolve() if path.is_symlink() else path
+    if not path.parent.is_dir():
+        raise StoreError(f"there is no directory {path.parent} for the store {path.name}")
+    return path
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file beside the database; the kernel lets go of it when we die."""
+    lock = _lock_file(path)
+    lock.touch(mode=0o600)
+    with lock.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = file.read(20).strip() or "unknown"
+            busy = f"{path} is in use by another watcher, pid {holder} ({lock})"
+            raise StoreError(busy) from None
+        file.truncate(0)
+        print(os.getpid(), file=file, flush=True)
+        yield
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Lock the directory while we look: switching to WAL does not wait for another who does."""
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def engine(path: Path) -> Engine:
+    """Open the file, made if need be; only its owner may read the names of all that runs."""
+    path.touch(mode=0o600)
+    # A connection that is made later finds this file or none: it makes no empty one in its place.
+    place = URL.create(
+        "sqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"}
+    )
+    made = create_engine(place, hide_parameters=True)
+    event.listen(made, "connect", _connected)
+    event.listen(made, "begin", _begin)
+    return made
+
+
+class FileLease:
+    """Whoever has the lock file has the database, as long as both are the files that were opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._files = {file: _identity(file) for file in (path, _lock_file(path))}
+
+    def acquire(self, db: Connection) -> bool:
+        """It was ours from the start."""
+        self.check(db)
+        return True
+
+    def check(self, _: Connection) -> None:
+        """Raise StoreError when a file was deleted or replaced: what is written to it is lost."""
+        for file, identity in self._files.items():
+            if _identity(file) != identity:
+                raise StoreError(
+                    f"{file} was deleted or replaced while in use: put it back or restart"
+                )
+
+    def renew(self, db: Connection) -> None:
+        """It needs no renewal."""
+        self.check(db)
+
+    def release(self, db: Connection) -> None:
+        """It is given back with the process."""
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _connected(connection: SqliteConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: see _begin
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
