@@ -16,9 +16,13 @@ from watcher.cluster.api import KubeCluster
 from watcher.cluster.auth import find_auth
 from watcher.cluster.transport import Timings
 from watcher.config import (
+    AlertmanagerSettings,
+    AppriseSettings,
     ClusterSettings,
     Config,
     ConsoleSettings,
+    HttpSink,
+    PagerDutySettings,
     SinkSettings,
     SlackSettings,
     SlackWebhookSettings,
@@ -34,8 +38,12 @@ from watcher.leadership import Leadership
 from watcher.metrics import Metrics
 from watcher.ports import Clock, Notification, Record, Sink, Store
 from watcher.reporting import Reporting
+from watcher.restating import Restating
+from watcher.sinks.alertmanager import Alertmanager
+from watcher.sinks.apprise import Apprise
 from watcher.sinks.console import Console
 from watcher.sinks.http import Sender
+from watcher.sinks.pagerduty import PagerDuty
 from watcher.sinks.slack import SlackBot, SlackWebhook
 from watcher.sinks.webhook import Webhook
 from watcher.stores.database import open_store
@@ -129,6 +137,10 @@ class Process:
                     group.create_task(follower.restore())
                 for name, dispatcher in self._dispatchers.items():
                     group.create_task(_never_ends(f"sink {name}", dispatcher.run()))
+                for sink in self._sinks:
+                    if isinstance(sink, Alertmanager):
+                        again = Restating(sink, self._store, self._clock, self._reporting)
+                        group.create_task(_never_ends(f"restating {sink.traits.name}", again.run()))
         finally:
             for follower in self._followers:
                 await follower.stop(self._clock.now())
@@ -218,13 +230,31 @@ def make_sink(settings: SinkSettings, clock: Clock) -> Sink:
                 _sender(settings, clock),
                 url=settings.url.read,
                 secrets=[secret.read for secret in settings.secrets],
+                headers={name: value.read for name, value in settings.headers.items()},
+                alertmanager=settings.format == "alertmanager",
             )
+        case AlertmanagerSettings():
+            return Alertmanager(
+                settings.name,
+                _sender(settings, clock),
+                urls=[url.read for url in settings.urls],
+                headers={name: value.read for name, value in settings.headers.items()},
+                every=settings.interval,
+            )
+        case PagerDutySettings(routing_key=key, url=url):
+            return PagerDuty(settings.name, _sender(settings, clock), routing_key=key.read, url=url)
+        case AppriseSettings():
+            return Apprise(settings.name, url=settings.url.read)
 
 
-def _sender(
-    settings: SlackSettings | SlackWebhookSettings | WebhookSettings, clock: Clock
-) -> Sender:
-    return Sender(clock, ca_file=settings.ca_file, allow_http=settings.allow_http)
+def _sender(settings: HttpSink, clock: Clock) -> Sender:
+    return Sender(
+        clock,
+        ca_file=settings.ca_file,
+        client_cert=settings.client_cert,
+        client_key=settings.client_key,
+        allow_http=settings.allow_http,
+    )
 
 
 async def run(

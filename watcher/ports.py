@@ -248,6 +248,9 @@ class Store(Protocol):
     async def sink_state(self, sink: str) -> SinkState:
         """How the sink stood after the last settlement that said so."""
 
+    async def standing(self, sink: str, since: datetime) -> Sequence[Event]:
+        """Of each incident that the sink was told of, and that has not ended before, the newest."""
+
     async def next_due(self, sink: str) -> datetime | None:
         """When the sink's next delivery is due that does not wait for one in flight, if any is."""
 
@@ -287,6 +290,8 @@ class Traits(Struct, frozen=True):
     rate: float = 0.0
     """Messages a second it may be given, with bursts of five; 0 is unlimited."""
     max_age: timedelta = timedelta(hours=72)
+    restated_every: timedelta | None = None
+    """It forgets what it is not told again: see `restating`."""
 
 
 class Notification(Struct, frozen=True):

@@ -113,6 +113,11 @@ class Reporting:
         self._metrics.sink_parked.labels(sink).set(0)
         audit.emit("sink.resumed", sink=sink)
 
+    def not_restated(self, sink: str, error: SinkError) -> None:
+        """A level-triggered sink, or a peer of it, did not take all that stands."""
+        self._metrics.failed(sink, error.reason)
+        self._view.sink_troubles[sink] = str(error)
+
     def abandoned(self, claim: Claim, error: SinkError) -> None:
         """The sink will never take this one."""
         self._failed("abandoned", claim, error)

@@ -25,8 +25,11 @@ from watcher.clock import SystemClock
 from watcher.core.model import Edge, Event, Part, Resolution
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Sink
+from watcher.sinks.alertmanager import Alertmanager
+from watcher.sinks.apprise import Apprise
 from watcher.sinks.console import Console
 from watcher.sinks.http import Sender
+from watcher.sinks.pagerduty import PagerDuty
 from watcher.sinks.slack import SlackBot, SlackWebhook
 from watcher.sinks.webhook import Webhook
 from watcher.testing.slack import CHANNEL, FakeSlack
@@ -52,18 +55,36 @@ def webhook(base: str, sender: Sender) -> Sink:
     )
 
 
+def alerts_webhook(base: str, sender: Sender) -> Sink:
+    secret = {"Authorization": lambda: f"Bearer {TOKEN}"}
+    return Webhook("v4", sender, url=lambda: base + PATH, headers=secret, alertmanager=True)
+
+
+def alertmanager(base: str, sender: Sender) -> Sink:
+    secret = {"Authorization": lambda: f"Bearer {TOKEN}"}
+    return Alertmanager("am", sender, urls=[lambda: base + PATH], headers=secret)
+
+
+def pagerduty(base: str, sender: Sender) -> Sink:
+    return PagerDuty("pager", sender, routing_key=lambda: TOKEN, url=f"{base}/v2/enqueue")
+
+
 class Kind(Struct, frozen=True):
     """A sink that talks HTTP, and what its server says when all is well."""
 
     make: Callable[[str, Sender], Sink]
     ok: bytes
     part: Part
+    status: int = 200
 
 
 HTTP: Final = {
     "slack_bot": Kind(bot, OK_BOT, Part.POST),
     "slack_webhook": Kind(incoming, b"ok", Part.POST),
     "webhook": Kind(webhook, b"", Part.EVENT),
+    "webhook_v4": Kind(alerts_webhook, b"", Part.EVENT),
+    "alertmanager": Kind(alertmanager, b"", Part.EVENT),
+    "pagerduty": Kind(pagerduty, b'{"status":"success"}', Part.EVENT, 202),
 }
 TOLD: Final = [
     event(Edge.DEGRADED),
@@ -83,7 +104,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest.fixture
 async def server(kind: Kind) -> AsyncIterator[FaultServer]:
-    async with FaultServer(answers(200, kind.ok)) as server:
+    async with FaultServer(answers(kind.status, kind.ok)) as server:
         yield server
 
 
@@ -102,31 +123,32 @@ async def failure(sink: Sink, part: Part) -> SinkError:
 
 
 @pytest.mark.parametrize("told", TOLD, ids=lambda told: told.type)
-@pytest.mark.parametrize("name", [*HTTP, "console"])
+@pytest.mark.parametrize("name", [*HTTP, "console", "apprise"])
 async def test_it_delivers_every_kind_of_event(name: str, told: Event) -> None:
     """What arrives names the state and what it is about."""
     printed = io.StringIO()
     sender = Sender(SystemClock())
     sent = notification(told, HTTP[name].part if name in HTTP else Part.EVENT)
-    async with FakeSlack(SystemClock(), token=TOKEN) as slack, FaultServer(answers(204)) as server:
+    status = HTTP[name].status if name in HTTP else 200
+    async with (
+        FakeSlack(SystemClock(), token=TOKEN) as slack,
+        FaultServer(answers(status)) as server,
+    ):
         slack.webhook_path = PATH
-        sinks = {
-            "slack_bot": bot(slack.url, sender),
-            "slack_webhook": incoming(slack.url, sender),
-            "webhook": webhook(server.url, sender),
-            "console": Console(stream=printed),
-        }
-        await sinks[name].send(sent)
-        bodies = [request.body.decode() for request in server.requests]
-        seen = {
-            "slack_bot": [post.shown for post in slack.messages],
-            "slack_webhook": [post.shown for post in slack.messages],
-            "webhook": bodies,
-            "console": [printed.getvalue()],
-        }[name]
+        far_end = slack if name.startswith("slack") else server
+        if name == "console":
+            sink: Sink = Console(stream=printed)
+        elif name == "apprise":
+            sink = Apprise("any", url=lambda: server.url.replace("http://", "json://"))
+        else:
+            sink = HTTP[name].make(far_end.url, sender)
+        await sink.send(sent)
+        seen = [post.shown for post in slack.messages]
+        seen += [request.body.decode() for request in server.requests]
+        seen += [printed.getvalue()] if printed.getvalue() else []
     assert len(seen) == 1
-    assert sent.message.state in seen[0]
-    assert str(told.subject) in seen[0]
+    assert sent.message.state in seen[0] or '"event_action":"resolve"' in seen[0]
+    assert str(told.subject) in seen[0] or name == "pagerduty"
 
 
 @pytest.mark.parametrize(
@@ -187,7 +209,7 @@ async def test_a_redirect_is_not_followed(
     kind: Kind, server: FaultServer, sink: Sink, status: int
 ) -> None:
     """Whoever a redirect points to sees neither the message nor the secret."""
-    async with FaultServer(answers(200, kind.ok)) as elsewhere:
+    async with FaultServer(answers(kind.status, kind.ok)) as elsewhere:
         server.usual = answers(status, location=f"{elsewhere.url}{PATH}")
         error = await failure(sink, kind.part)
         assert elsewhere.connections == 0
@@ -259,11 +281,19 @@ async def test_a_secret_is_read_for_each_attempt(kind: Kind, server: FaultServer
         bot: SlackBot("b", sender, token=rotate, channel=CHANNEL, api_url=server.url),
         incoming: SlackWebhook("i", sender, url=lambda: f"{server.url}/{rotate()}"),
         webhook: Webhook("w", sender, url=lambda: f"{server.url}/{rotate()}"),
+        alerts_webhook: Webhook(
+            "v", sender, url=lambda: server.url, headers={"Authorization": rotate}
+        ),
+        alertmanager: Alertmanager("a", sender, urls=[lambda: f"{server.url}/{rotate()}"]),
+        pagerduty: PagerDuty("p", sender, routing_key=rotate, url=server.url),
     }
     sink = sinks[kind.make]
     for _ in range(2):
         await sink.send(notification(event(Edge.DEGRADED), kind.part))
-    seen = [f"{request.path} {request.headers.get('authorization')}" for request in server.requests]
+    seen = [
+        f"{request.path} {request.headers.get('authorization')} {request.body!r}"
+        for request in server.requests
+    ]
     assert "first" in seen[0]
     assert "second" in seen[1]
     error = await failure(sink, kind.part)
@@ -280,6 +310,11 @@ async def test_a_malformed_secret_parks_the_sink(
         bot: SlackBot("b", sender, token=lambda: secret, channel=CHANNEL, api_url=server.url),
         incoming: SlackWebhook("i", sender, url=lambda: secret),
         webhook: Webhook("w", sender, url=lambda: secret),
+        alerts_webhook: Webhook(
+            "v", sender, url=lambda: server.url, headers={"X-Key": lambda: secret}
+        ),
+        alertmanager: Alertmanager("a", sender, urls=[lambda: secret]),
+        pagerduty: PagerDuty("p", sender, routing_key=lambda: secret, url=server.url),
     }
     error = await failure(sinks[kind.make], kind.part)
     assert (error.outcome, error.reason) == (Outcome.PARK, "secret_malformed")

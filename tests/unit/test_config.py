@@ -202,7 +202,7 @@ WRONG = [
         "a channel without #",
     ),
     ("sinks: [{name: a, type: slack, channel: '#a'}]", {}, "file.yaml: sinks.0.token: is required", "a missing token"),
-    ("sinks: [{name: a}]", {}, "file.yaml: sinks.0: needs a type: slack, slack_webhook, webhook or console", "no type"),
+    ("sinks: [{name: a}]", {}, "file.yaml: sinks.0: needs a type: slack, slack_webhook, webhook, alertmanager, pagerduty, apprise or console", "no type"),
     (
         "sinks: [{name: a, type: console}, {name: a, type: console}]", {},
         "file.yaml: sinks.1.name: another one is called 'a'", "two sinks of one name",
@@ -405,7 +405,7 @@ def test_nothing_that_is_shown_has_a_secret_in_it(
     monkeypatch.setenv("HOOK", "https://hooks.slack.com/services/pass-w0rd-5")
     config = load(written(tmp_path, text), {}, {})
     for sink in config.sinks:
-        assert not isinstance(sink, SlackSettings | settings.ConsoleSettings)
+        assert isinstance(sink, settings.WebhookSettings | settings.SlackWebhookSettings)
         sink.url.read()
     config.store.url.read()
     shown = yaml.safe_dump(config.masked())
@@ -496,8 +496,8 @@ def test_the_example_has_every_key() -> None:
     example = yaml.safe_load(EXAMPLE.read_text())
     load(EXAMPLE, {}, {})
     seen = list(models(Config, [example]))
-    assert len(seen) == 12
-    http = {"ca_file", "allow_http"}  # shown once, for the first sink
+    assert len(seen) == 15
+    http = {"ca_file", "client_cert", "client_key", "allow_http"}  # once, for the first sink
     for model, keys in seen:
         assert model.model_fields.keys() - keys <= (
             http if "ca_file" in model.model_fields else set()

@@ -3,6 +3,7 @@
 Every key is in config.example.yaml; its shape is the contract of the design, §5.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -69,6 +70,13 @@ Line = Annotated[str, AfterValidator(rules.check_line)]
 _Reference = Annotated[SecretRef, Tag("reference")]
 _StoreUrl = Annotated[Written, AfterValidator(rules.check_store_url), Tag("text")]
 _SinkUrl = Annotated[Written, AfterValidator(_sendable), Tag("text")]
+_Value = Annotated[Written, AfterValidator(rules.check_line), Tag("text")]
+Url = Annotated[_SinkUrl | _Reference, Discriminator(_kind)]
+Headers = Mapping[
+    Annotated[str, AfterValidator(rules.check_header)],
+    Annotated[_Value | _Reference, Discriminator(_kind)],
+]
+Mention = Annotated[str, AfterValidator(rules.check_mention)]
 
 
 class _Settings(BaseModel):
@@ -128,34 +136,67 @@ class StoreSettings(_Settings):
     retain: Positive = timedelta(days=90)
 
 
-class _HttpSink(_Settings):
+class HttpSink(_Settings):
+    """What all sinks have in common that post."""
+
     name: Name
     allow_http: bool = False
     ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
 
 
-class SlackSettings(_HttpSink):
+class SlackSettings(HttpSink):
     """Slack with a bot token: one message an incident, edited and answered in its thread."""
 
     type: Literal["slack"]
     token: SecretRef
     channel: Annotated[str, AfterValidator(rules.check_channel)]
+    mention: tuple[Mention, ...] = ()
     api_url: Annotated[str, AfterValidator(_sendable)] = "https://slack.com/api/"
 
 
-class SlackWebhookSettings(_HttpSink):
+class SlackWebhookSettings(HttpSink):
     """Slack's incoming webhook: its URL is the secret."""
 
     type: Literal["slack_webhook"]
     url: SecretRef
+    mention: tuple[Mention, ...] = ()
 
 
-class WebhookSettings(_HttpSink):
+class WebhookSettings(HttpSink):
     """Signed events for machines; several secrets while one is being replaced by another."""
 
     type: Literal["webhook"]
-    url: Annotated[_SinkUrl | _Reference, Discriminator(_kind)]
+    url: Url
+    format: Literal["cloudevents", "alertmanager"] = "cloudevents"
     secrets: tuple[SecretRef, ...] = ()
+    headers: Headers = {}
+
+
+class AlertmanagerSettings(HttpSink):
+    """Alertmanager's API: every peer by its own URL, told at each interval what stands."""
+
+    type: Literal["alertmanager"]
+    urls: Annotated[tuple[Url, ...], AfterValidator(_some)]
+    headers: Headers = {}
+    interval: Positive = timedelta(minutes=1)
+
+
+class PagerDutySettings(HttpSink):
+    """PagerDuty's Events API v2."""
+
+    type: Literal["pagerduty"]
+    routing_key: SecretRef
+    url: Annotated[str, AfterValidator(_sendable)] = "https://events.pagerduty.com/v2/enqueue"
+
+
+class AppriseSettings(_Settings):
+    """Any other service, by the library Apprise, best effort; its URL is the secret."""
+
+    type: Literal["apprise"]
+    name: Name
+    url: SecretRef
 
 
 class ConsoleSettings(_Settings):
@@ -166,7 +207,13 @@ class ConsoleSettings(_Settings):
 
 
 SinkSettings = Annotated[
-    SlackSettings | SlackWebhookSettings | WebhookSettings | ConsoleSettings,
+    SlackSettings
+    | SlackWebhookSettings
+    | WebhookSettings
+    | AlertmanagerSettings
+    | PagerDutySettings
+    | AppriseSettings
+    | ConsoleSettings,
     Field(discriminator="type"),
 ]
 

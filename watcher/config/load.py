@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, ValuesView
 from contextlib import suppress
 from operator import eq
 from pathlib import Path
@@ -27,7 +27,9 @@ _NEEDS: Final = {
     "WEBHOOK_SECRET": "WEBHOOK_URL",
 }
 _MAPPING: Final = "must be a mapping (in a variable: as JSON)"
-_TYPES: Final = "needs a type: slack, slack_webhook, webhook or console"
+_TYPES: Final = (
+    "needs a type: slack, slack_webhook, webhook, alertmanager, pagerduty, apprise or console"
+)
 _WORDS: Final = {
     "extra_forbidden": "unknown key",
     "missing": "is required",
@@ -215,7 +217,7 @@ def unusable_secrets(config: Config) -> list[str]:
                 rules.check_store_url(value)
             elif key == "secrets":
                 rules.signing_key(value)
-            elif key == "url":
+            elif key in ("url", "urls") and getattr(section, "type", "") != "apprise":
                 rules.check_url(value, getattr(section, "allow_http", False))
         except (ConfigError, ValueError) as error:
             problems.append(f"{place}.{key}: {error}")
@@ -226,6 +228,7 @@ def _secrets(config: Config) -> Iterator[tuple[str, BaseModel, str, SecretRef]]:
     sinks = {f"sinks.{number}": sink for number, sink in enumerate(config.sinks)}
     for place, section in {"store": config.store, **sinks}.items():
         for key, value in section:
-            for each in value if isinstance(value, tuple) else (value,):
+            several = value.values() if isinstance(value, Mapping) else value
+            for each in several if isinstance(several, tuple | ValuesView) else (value,):
                 if isinstance(each, SecretRef):
                     yield place, section, key, each

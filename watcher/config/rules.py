@@ -7,6 +7,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 _CHANNEL: Final = re.compile(r"[CGD][A-Z0-9]{7,20}|#[^\s#@<>|,:]{1,80}")
+_HEADER: Final = re.compile(
+    r"(?!(?:webhook|content)-|(?:host|content)$)[!#$%&'*+.^_`|~0-9a-z-]+", re.I
+)
+_MENTION: Final = re.compile(r"[UWS][A-Z0-9]{5,20}|here|channel|everyone")
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):([0-9]{1,5})")
 _STORE: Final = re.compile(r"(sqlite:///|postgresql://)\S+")
 
@@ -58,6 +62,22 @@ def check_channel(channel: str) -> str:
     if not _CHANNEL.fullmatch(channel):
         raise ValueError("must be a channel id such as C0123456789, or #name")
     return channel
+
+
+def check_header(name: str) -> str:
+    """Return the name of a header that may be added to ours; raises ValueError."""
+    if not _HEADER.fullmatch(name):
+        raise ValueError(
+            "is no name of a header that can be set (content-*, webhook-*, host cannot)"
+        )
+    return name
+
+
+def check_mention(whom: str) -> str:
+    """Return whom Slack can call: an id of a user or group, or a word for many; raises ValueError."""
+    if not _MENTION.fullmatch(whom):
+        raise ValueError("must be the id of a user (U…) or a group (S…), or here or channel")
+    return whom
 
 
 def check_line(text: str) -> str:

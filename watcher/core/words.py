@@ -131,6 +131,11 @@ def at(moment: datetime, today: datetime) -> str:
     return f"{moment:%H:%M} UTC" if same_day else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
+def rfc3339(moment: datetime) -> str:
+    """For machines, in UTC."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def window(start: datetime, end: datetime) -> str:
     """From when to when, and how long: 14:02 to 14:09 as a range, then `UTC (7 min)`."""
     opening, closing = at(start, end), at(end, end)

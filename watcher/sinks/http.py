@@ -40,7 +40,8 @@ class Sender:
     """Posts once. `total` and `connect` are seconds for a whole attempt and for its connection.
 
     `allow_http` permits http:// to other hosts than loopback and `*.svc`; `ca_file` replaces the
-    system's certificate authorities and is read again when it changes.
+    system's certificate authorities; `client_cert`, with its key in the same file or in `client_key`,
+    says who we are. These files are read again when they change.
     """
 
     def __init__(
@@ -50,15 +51,17 @@ class Sender:
         total: float = 15.0,
         connect: float = 5.0,
         ca_file: Path | None = None,
+        client_cert: Path | None = None,
+        client_key: Path | None = None,
         allow_http: bool = False,
         resolver: AbstractResolver | None = None,
     ) -> None:
         self.clock = clock
         self._timeout = aiohttp.ClientTimeout(total=total, connect=connect)
-        self._ca_file = ca_file
+        self._tls_files = (ca_file, client_cert, client_key)
         self._allow_http = allow_http
         self._resolver = resolver or Resolver()
-        self._tls: tuple[int, ssl.SSLContext] | None = None
+        self._tls: tuple[list[int], ssl.SSLContext] | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Post `body`; any status is an answer. Raises SinkError, which says nothing of the URL."""
@@ -105,13 +108,18 @@ class Sender:
             return Answer(response.status, response.headers, await _read(response.content))
 
     def _context(self) -> ssl.SSLContext:
-        """Certificates are always verified; the context is kept until the CA file changes."""
+        """Certificates are always verified; the context is kept until one of its files changes."""
+        ca_file, client_cert, client_key = self._tls_files
         try:
-            changed = 0 if self._ca_file is None else self._ca_file.stat().st_mtime_ns
+            changed = [file.stat().st_mtime_ns for file in self._tls_files if file is not None]
             if self._tls is None or self._tls[0] != changed:
-                self._tls = changed, ssl.create_default_context(cafile=self._ca_file)
+                context = ssl.create_default_context(cafile=ca_file)
+                if client_cert is not None:
+                    context.load_cert_chain(client_cert, client_key, password="")  # never asks
+                self._tls = changed, context
         except OSError as error:  # an SSLError is one too
-            raise SinkError("ca_unreadable", Outcome.PARK, detail=type(error).__name__) from None
+            why = f"{type(error).__name__} in ca_file, client_cert or client_key"
+            raise SinkError("tls_unreadable", Outcome.PARK, detail=why) from None
         return self._tls[1]
 
 
@@ -145,6 +153,11 @@ def read_secret(secret: Secret) -> str:
     if not value or not value.isascii() or not value.isprintable():
         raise SinkError("secret_malformed", Outcome.PARK, detail="empty, or not one line of ASCII")
     return value
+
+
+def read_secrets(named: Mapping[str, Secret]) -> Mapping[str, str]:
+    """The present value of each; raises SinkError as `read_secret`."""
+    return {name: read_secret(secret) for name, secret in named.items()}
 
 
 def is_forbidden(address: str) -> bool:

@@ -1,6 +1,7 @@
 """Signed webhooks: a CloudEvents 1.0 body with the headers of Standard Webhooks 1.0.
 
-The body is one JSON object in CloudEvents' structured mode, so that one signature covers all of it.
+The body is one JSON object in CloudEvents' structured mode, so that one signature covers all of it;
+or that of Alertmanager's webhooks, for receivers that know those.
 Its schema is docs/webhook.schema.json. Specifications: https://cloudevents.io and
 https://www.standardwebhooks.com.
 """
@@ -9,7 +10,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -18,10 +19,12 @@ from msgspec.structs import asdict
 from watcher.config.rules import signing_key
 from watcher.core.message import visible
 from watcher.core.model import ENDS, Json, Subject
+from watcher.core.words import rfc3339
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
+from watcher.sinks.alerts import webhook_body
 from watcher.sinks.answers import check
-from watcher.sinks.http import Secret, Sender, read_secret
+from watcher.sinks.http import Secret, Sender, read_secret, read_secrets
 
 _MESSAGE_LIMIT: Final = 4000
 """Characters of the cluster's own words. However they are encoded the body stays far under the
@@ -33,12 +36,21 @@ class Webhook:
     """Posts every event to one URL, signed with each of `secrets` (several while one is rotated)."""
 
     def __init__(
-        self, name: str, sender: Sender, *, url: Secret, secrets: Sequence[Secret] = ()
+        self,
+        name: str,
+        sender: Sender,
+        *,
+        url: Secret,
+        secrets: Sequence[Secret] = (),
+        headers: Mapping[str, Secret] = {},
+        alertmanager: bool = False,
     ) -> None:
         self.traits = Traits(name)
         self._sender = sender
         self._url = url
         self._secrets = secrets
+        self._headers = headers
+        self._alertmanager = alertmanager
 
     async def send(self, notification: Notification) -> Json | None:
         """Post once; any 2xx is success. After a 413 the plain form is the same, trimmed."""
@@ -46,12 +58,17 @@ class Webhook:
         secrets = [read_secret(secret) for secret in self._secrets]
         now = self._sender.clock.wall()
         limit = _TRIMMED if notification.plain else _MESSAGE_LIMIT
-        body = msgspec.json.encode(envelope(notification, limit))
+        own = read_secrets(self._headers)
+        kind, content = "cloudevents+json; charset=utf-8", envelope(notification, limit)
+        if self._alertmanager:
+            kind, content = "json", webhook_body(notification, self.traits.name, limit)
+        body = msgspec.json.encode(content)
         headers = {
-            "Content-Type": "application/cloudevents+json; charset=utf-8",
+            **own,
+            "Content-Type": f"application/{kind}",
             **_signed(notification.delivery_id, now, body, secrets),
         }
-        check(await self._sender.post(url, body, headers), now, [url, *secrets])
+        check(await self._sender.post(url, body, headers), now, [url, *secrets, *own.values()])
         return None
 
 
@@ -64,7 +81,7 @@ def envelope(notification: Notification, limit: int = _MESSAGE_LIMIT) -> Json:
         "type": f"dev.deployment-watcher.{event.type}.v1",
         "source": f"/clusters/{event.subject.cluster}" if event.subject.cluster else "/watcher",
         **_subject(event.subject),
-        "time": _time(event.at),
+        "time": rfc3339(event.at),
         "sequence": f"{event.sequence:010d}",
         "partitionkey": event.incident,
         "datacontenttype": "application/json",
@@ -116,8 +133,8 @@ def _data(notification: Notification, limit: int) -> Json:
         "message": visible(event.message, limit),
         "summary": visible(message.text, limit),
         "truncated": max(len(event.message), len(message.text)) > limit,
-        "since": _time(event.since),
-        "opened_at": _time(event.opened_at),
+        "since": rfc3339(event.since),
+        "opened_at": rfc3339(event.opened_at),
         "flapping": event.flapping,
         "worsened": event.worsened,
         "resolution": event.resolution,
@@ -133,8 +150,3 @@ def _data(notification: Notification, limit: int) -> Json:
 
 def _known(fields: Json) -> Json:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _time(moment: datetime) -> str:
-    """RFC 3339 in UTC."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, sele
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from watcher.core.model import DeliveryState
+from watcher.core.model import DeliveryState, Event
 from watcher.core.retry import LONGEST_WAIT, SinkState
 from watcher.errors import Deposed, StoreError, Unsure
 from watcher.ports import Claim, LedgerRow, Record, Saved, Settlement
@@ -199,6 +199,16 @@ class SqlStore:
         found = select(sinks.c.body).where(sinks.c.name == sink)
         kept = await self._read(lambda db: db.scalar(found))
         return rows.sink_state(kept) if kept else SinkState()
+
+    async def standing(self, sink: str, since: datetime) -> Sequence[Event]:
+        """See `ports.Store`."""
+        i = incidents.c
+        delivered = _d.state == DeliveryState.DELIVERED
+        told = exists().where(_d.incident == i.id, _d.sink == sink, delivered)
+        newest = (events.c.incident == i.id) & (events.c.sequence == i.sequence)
+        stands = i.ended_at.is_(None) | (i.ended_at > since)
+        found = select(events.c.body).join(incidents, newest).where(stands, told)
+        return await self._read(lambda db: [rows.event(body) for body in db.scalars(found)])
 
     async def next_due(self, sink: str) -> datetime | None:
         """See `ports.Store`."""

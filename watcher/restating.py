@@ -1,0 +1,54 @@
+"""Level-triggered sinks: what stands is told them again and again, for as long as it stands."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from watcher.core.compose import compose
+from watcher.core.model import Event, Part, delivery_id
+from watcher.errors import SinkError, StoreError
+from watcher.ports import Clock, Notification, Sink, Store
+from watcher.reporting import Reporting
+
+_ENDED_FOR: Final = timedelta(minutes=5)
+"""An end is told again this long: a peer may have been down when it came."""
+
+
+class LevelSink(Sink, Protocol):
+    """A sink that forgets what it is not told again."""
+
+    async def restate(self, standing: Sequence[Notification]) -> None:
+        """Tell all of it; raises SinkError when not everybody has it."""
+
+
+class Restating:
+    """Tells one sink at every interval all that it has been told of and that has not ended."""
+
+    def __init__(self, sink: LevelSink, store: Store, clock: Clock, reporting: Reporting) -> None:
+        self._sink = sink
+        self._store = store
+        self._clock = clock
+        self._reporting = reporting
+
+    async def run(self) -> None:
+        """Tell, then wait; at the start too, since the sink may have forgotten meanwhile."""
+        every = self._sink.traits.restated_every or _ENDED_FOR
+        while True:
+            await self.step(self._clock.now())
+            await self._clock.sleep(every.total_seconds())
+
+    async def step(self, now: datetime) -> None:
+        """Tell once. What fails is counted, and tried again with the next round."""
+        name = self._sink.traits.name
+        try:
+            standing = await self._store.standing(name, now - _ENDED_FOR)
+            await self._sink.restate([self._notification(event) for event in standing])
+        except StoreError as error:
+            self._reporting.store_refused(error)
+        except SinkError as error:
+            self._reporting.not_restated(name, error)
+
+    def _notification(self, event: Event) -> Notification:
+        message = compose(event, latest=event, part=Part.EVENT, now=self._clock.wall())
+        delivery = delivery_id(event.id, self._sink.traits.name, Part.EVENT)
+        return Notification(delivery, Part.EVENT, message, event)

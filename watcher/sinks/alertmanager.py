@@ -1,0 +1,107 @@
+"""Alertmanager's API v2: level-triggered, so what stands is pushed to every peer over and over.
+
+https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml, delivery reference §2.3.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from watcher.core.model import ENDS, OPENINGS, Json, Severity
+from watcher.core.words import rfc3339
+from watcher.errors import SinkError
+from watcher.ports import Notification, Traits
+from watcher.sinks.alerts import annotations, fingerprint, identity
+from watcher.sinks.answers import check
+from watcher.sinks.http import Secret, Sender, read_secret, read_secrets
+
+_LASTS: Final = 4
+"""A firing alert counts as resolved when it has not been pushed for so many intervals."""
+_BATCH: Final = 500
+_TEXT_LIMIT: Final = 4000
+
+
+class Alertmanager:
+    """Pushes to each of `urls`, which are the peers themselves: behind a balancer one would miss it.
+
+    One alert a subject: the newest incident's. `every` is the interval of `restate`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sender: Sender,
+        *,
+        urls: Sequence[Secret],
+        headers: Mapping[str, Secret] = {},
+        every: timedelta = timedelta(minutes=1),
+    ) -> None:
+        self.traits = Traits(name, restated_every=every)
+        self._sender = sender
+        self._urls = urls
+        self._headers = headers
+        self._standing: dict[str, str] = {}
+        """Alert → its newest incident."""
+
+    async def send(self, notification: Notification) -> Json | None:
+        """Succeeds when one peer has it: whoever missed it gets it when it is told again."""
+        failures = await self._push(self._news([notification]))
+        if len(failures) == len(self._urls):
+            raise failures[0]
+        return None
+
+    async def restate(self, standing: Sequence[Notification]) -> None:
+        """Push all that stands or has just ended; raises the SinkError of a peer without it."""
+        for failure in await self._push(self._news(standing)):
+            raise failure
+
+    def _news(self, notifications: Iterable[Notification]) -> list[Json]:
+        """Their alerts, without those of incidents that a newer one of the same subject has replaced."""
+        newest: dict[str, Notification] = {}
+        for one in sorted(notifications, key=lambda one: one.event.incident):
+            alert, incident = fingerprint(identity(one.event)), one.event.incident
+            if incident >= self._standing.get(alert, ""):
+                newest[alert] = one
+                self._standing[alert] = incident
+                if one.event.edge in ENDS:
+                    del self._standing[alert]
+        now = self._sender.clock.wall()
+        return [alert for one in newest.values() for alert in self._alerts(one, now)]
+
+    def _alerts(self, notification: Notification, now: datetime) -> Iterable[Json]:
+        """A label that changes makes another alert, so the former severity's is resolved as well."""
+        event = notification.event
+        for severity in Severity:
+            firing = event.edge not in ENDS and severity is event.severity
+            if firing or event.edge not in OPENINGS:
+                yield {
+                    "labels": {**identity(event), "severity": severity.value},
+                    "annotations": annotations(notification.message, _TEXT_LIMIT),
+                    "startsAt": rfc3339(event.opened_at),
+                    "endsAt": rfc3339(now + _LASTS * self._every if firing else event.at),
+                }
+
+    @property
+    def _every(self) -> timedelta:
+        return self.traits.restated_every or timedelta(0)
+
+    async def _push(self, alerts: Sequence[Json]) -> list[SinkError]:
+        """Push to all peers at once; returns what went wrong."""
+        found = await asyncio.gather(
+            *(self._post(url, alerts) for url in self._urls), return_exceptions=True
+        )
+        for error in found:
+            if error is not None and not isinstance(error, SinkError):
+                raise error
+        return [error for error in found if isinstance(error, SinkError)]
+
+    async def _post(self, secret: Secret, alerts: Sequence[Json]) -> None:
+        url, own = read_secret(secret), read_secrets(self._headers)
+        headers = {"Content-Type": "application/json", **own}
+        for start in range(0, len(alerts), _BATCH):
+            body = msgspec.json.encode(alerts[start : start + _BATCH])
+            answer = await self._sender.post(f"{url.rstrip('/')}/api/v2/alerts", body, headers)
+            check(answer, self._sender.clock.wall(), [url, *own.values()])

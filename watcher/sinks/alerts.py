@@ -1,0 +1,80 @@
+"""Events as alerts, in the labels, texts and webhook body that Alertmanager's world knows.
+
+Webhook version 4: https://prometheus.io/docs/alerting/latest/configuration/#webhook_config.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from watcher.core.message import Message, visible
+from watcher.core.model import ENDS, Event, Json, Subject
+from watcher.core.words import rfc3339
+from watcher.ports import Notification
+
+_NOT_ENDED: Final = "0001-01-01T00:00:00Z"
+_OFFSET, _PRIME = 14_695_981_039_346_656_037, 1_099_511_628_211
+
+
+def identity(event: Event) -> Mapping[str, str]:
+    """Labels that stay the same from the opening to the end, so that both are one alert."""
+    subject = event.subject
+    named = {
+        "alertname": _alertname(event.type.partition(".")[0], subject),
+        "cluster": subject.cluster,
+        "namespace": subject.namespace,
+        "deployment" if subject.cluster else "sink": subject.name,
+    }
+    return {name: visible(value) for name, value in named.items() if value}
+
+
+def annotations(message: Message, limit: int) -> Mapping[str, str]:
+    """What people read; numbers and reasons are here, since labels must not change."""
+    return {"summary": visible(message.title, 500), "description": visible(message.text, limit)}
+
+
+def fingerprint(labels: Mapping[str, str]) -> str:
+    """As Prometheus computes it: FNV-1a over the labels in order."""
+    total = _OFFSET
+    for name in sorted(labels):
+        for byte in b"%s\xff%s\xff" % (name.encode(), labels[name].encode()):
+            total = ((total ^ byte) * _PRIME) & 0xFFFF_FFFF_FFFF_FFFF
+    return f"{total:016x}"
+
+
+def webhook_body(notification: Notification, receiver: str, limit: int) -> Json:
+    """The body of version 4, with the one alert that the event is about.
+
+    Fingerprint and group leave out the severity, which may grow while the alert fires.
+    """
+    event, same = notification.event, identity(notification.event)
+    status = "resolved" if event.edge in ENDS else "firing"
+    labels = {**same, "severity": event.severity.value}
+    texts = annotations(notification.message, limit)
+    alert = {
+        "status": status,
+        "labels": labels,
+        "annotations": texts,
+        "startsAt": rfc3339(event.opened_at),
+        "endsAt": rfc3339(event.at) if event.edge in ENDS else _NOT_ENDED,
+        "generatorURL": "",
+        "fingerprint": fingerprint(same),
+    }
+    group = ", ".join(f'{name}="{value}"' for name, value in sorted(same.items()))
+    return {
+        "version": "4",
+        "groupKey": f"{{}}:{{{group}}}",
+        "truncatedAlerts": 0,
+        "status": status,
+        "receiver": receiver,
+        "groupLabels": same,
+        "commonLabels": labels,
+        "commonAnnotations": texts,
+        "externalURL": "",
+        "alerts": [alert],
+    }
+
+
+def _alertname(kind: str, subject: Subject) -> str:
+    if not subject.cluster:
+        return "WatcherTest" if kind == "test" else f"Watcher{kind.capitalize()}Failing"
+    return "ClusterOutOfSight" if subject.is_cluster else "DeploymentDegraded"
