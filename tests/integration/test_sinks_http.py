@@ -231,7 +231,7 @@ async def test_an_unknown_authority_is_not_trusted(authority: trustme.CA) -> Non
 async def test_a_missing_ca_file_parks(tmp_path: Path) -> None:
     """A CA file that is not there is for a human to mend."""
     sender = Sender(SystemClock(), ca_file=tmp_path / "none.pem")
-    assert (await refusal(sender, "https://127.0.0.1:1/")).reason == "ca_unreadable"
+    assert (await refusal(sender, "https://127.0.0.1:1/")).reason == "tls_unreadable"
 
 
 @pytest.mark.parametrize(
