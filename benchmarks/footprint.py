@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,9 +17,10 @@ import psutil
 
 from watcher.clock import SystemClock
 from watcher.cluster.decode import decode_page
+from watcher.core.model import Subject
 from watcher.core.policy import HealthPolicy
 from watcher.observer import Observer
-from watcher.ports import Listed, Opened, Record
+from watcher.ports import Listed, Looked, Opened, Record, Stream
 from watcher.recording import Recorder
 from watcher.stores.sql import SqlStore
 from watcher.testing.apiserver import FakeApiServer
@@ -51,8 +53,10 @@ def _live() -> float:
     head = {"kind": "DeploymentList", "metadata": {"resourceVersion": "1"}}
     pages = [json.dumps(head | {"items": items[n : n + 500]}).encode() for n in range(0, MANY, 500)]
     now = SystemClock().now()
-    view = ClusterView("bench", [""], lambda _: now, timedelta(minutes=1), now)
-    observer = Observer(view, Recorder("bench", _Nowhere(), [], _ignore, _ignore), HealthPolicy())
+    stream = Stream(last_byte_at=now)
+    view = ClusterView("bench", [""], lambda _: stream, timedelta(minutes=1), now)
+    recorder = Recorder("bench", _Nowhere(), [], _ignore, _ignore)
+    observer = Observer(view, recorder, HealthPolicy(), _see_nothing, False)
     del items
     tracemalloc.start()
     found = tuple(s for page in pages for s in decode_page(page, "bench").snapshots)
@@ -72,6 +76,10 @@ class _Nowhere(SqlStore):
 
     async def record(self, record: Record, at: datetime) -> None:
         """Forget it."""
+
+
+async def _see_nothing(_: Sequence[Subject]) -> Looked:
+    return {}
 
 
 def _ignore(_: object) -> None:

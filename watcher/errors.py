@@ -76,6 +76,10 @@ class Protocol(ClusterError):
     cause_label = "protocol"
 
 
+class NotFound(Protocol):
+    """404: it is not there, and neither is anything that could be taken for it."""
+
+
 class SinkError(WatcherError):
     """A send failed; `reason` is short, stable and free of secrets (it labels a metric)."""
 

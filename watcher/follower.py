@@ -82,7 +82,9 @@ class Follower:
         self._recorder = Recorder(
             cluster.name, self._store, self._audiences, reporter.recorded, reporter.store_refused
         )
-        self.observer = Observer(self.view, self._recorder, self._health)
+        self.observer = Observer(
+            self.view, self._recorder, self._health, cluster.look, cluster.selective
+        )
         self.heartbeat = Heartbeat(
             self.view, self._recorder, self._reach, now, self.observer.meanwhile
         )

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from watcher.core.model import (
     OPENINGS,
     SETTLED,
     Change,
+    Clearing,
     DeploymentSnapshot,
     Edge,
     Firing,
@@ -24,26 +25,39 @@ from watcher.core.model import (
     Phase,
     Resolution,
     Steady,
+    Subject,
     Transition,
 )
 from watcher.core.policy import HealthPolicy
 from watcher.errors import StoreError
-from watcher.ports import Applied, Broken, Deleted, Listed, Opened, Saved, WatchEvent
+from watcher.ports import Applied, Broken, Deleted, Listed, Looked, Opened, Saved, WatchEvent
 from watcher.recording import Draft, Recorder
 from watcher.view import UNJUDGED, ClusterView, Tracked
 
 Drafts = dict[str, Draft]
 """What one batch changes, by uid."""
+_LAST_LOOK = timedelta(seconds=5)
+"""What was confirmed longer ago is asked for once more before it is announced."""
 _RETRY_FIRST, _RETRY_MOST = timedelta(seconds=1), timedelta(seconds=30)
 
 
 class Observer:
     """Judges what the watch shows. Every method is a step that its caller awaits in turn."""
 
-    def __init__(self, view: ClusterView, recorder: Recorder, policy: HealthPolicy) -> None:
+    def __init__(
+        self,
+        view: ClusterView,
+        recorder: Recorder,
+        policy: HealthPolicy,
+        look: Callable[[Sequence[Subject]], Awaitable[Looked]],
+        selective: bool,
+    ) -> None:
+        """`look` and `selective` are the cluster's."""
         self.view = view
         self.policy = policy
         self._recorder = recorder
+        self._look_at = look
+        self._selective = selective
         self._remembered: dict[str, Saved] = {}
         """What the store knows of subjects not seen since the start."""
         self._seen_at: datetime | None = None
@@ -104,6 +118,7 @@ class Observer:
         """Take in what the watch delivered."""
         self._look(now)
         drafts: Drafts = {}
+        gone_before = set(self._gone)
         for event in events:
             match event:
                 case Applied():
@@ -122,6 +137,7 @@ class Observer:
                     state = self.view.scopes[scope]
                     state.open, state.opening, state.error = False, False, error
                     state.broken_at = state.broken_at or now
+        await self._find_out_why(self._gone.keys() - gone_before)
         self._close_vanished(now, drafts)
         await self._commit(drafts, now)
         self._look(now)
@@ -129,12 +145,13 @@ class Observer:
     async def expire_due(self, now: datetime) -> None:
         """Let time pass: fire, recover and re-judge what was due by now."""
         self._look(now)
+        await self._look_again(now)
         await self._retry(now)
         await self._keep_given_back(now)
-        while self.view.blind_since is None and self._deadlines and self._deadlines[0][0] <= now:
+        while self.view.blind_since is None and self._is_due(now):
             drafts: Drafts = {}
             batch: dict[str, None] = {}
-            while self._deadlines and self._deadlines[0][0] <= now:
+            while self._is_due(now):
                 batch[heapq.heappop(self._deadlines)[1]] = None
             for uid in batch:
                 if (t := self.view.tracked.get(uid)) is not None:
@@ -189,6 +206,8 @@ class Observer:
         t = self.view.tracked.get(s.uid)
         if t is not None and _not_newer(s, t.snapshot):
             t.scope = scope
+            if s.resource_version == t.snapshot.resource_version:
+                t.confirmed_at = now
             return
         if self.view.outage is not None:
             self._unjudged[s.uid] = (scope, s)
@@ -196,7 +215,7 @@ class Observer:
             return
         seeded = listed or self.view.blind_since is not None
         if t is not None:
-            t.scope = scope
+            t.scope, t.confirmed_at = scope, now
             if _nothing_new(t, s, now):
                 t.snapshot = s
                 return
@@ -312,6 +331,19 @@ class Observer:
         if uid in self.view.tracked or uid in self._remembered:
             self._gone[uid] = resolution
 
+    async def _find_out_why(self, uids: Iterable[str]) -> None:
+        """Tell apart what was deleted and what only is not selected any more, where it is told."""
+        asked = []
+        for uid in uids if self._selective else ():
+            t, saved = self.view.tracked.get(uid), self._remembered.get(uid)
+            phase = t.phase if t is not None else saved and saved.phase
+            if isinstance(phase, Firing | Clearing) or self.view.outage is not None:
+                asked.append(Subject(self.view.name, *self._name_of(uid), uid))
+        found = await self._look_at(asked) if asked else {}
+        for uid, s in found.items():
+            if s is not None and s.uid == uid:
+                self._gone[uid] = Resolution.LEFT_SCOPE
+
     def _name_of(self, uid: str) -> tuple[str, str]:
         if (t := self.view.tracked.get(uid)) is not None:
             return t.snapshot.namespace, t.snapshot.name
@@ -373,6 +405,36 @@ class Observer:
             if baseline.must_be_saved(t.saved, t.baseline)
         }
         await self._commit(drafts, now)
+
+    async def _look_again(self, now: datetime) -> None:
+        """See once more what is about to be announced and was not seen for a moment."""
+        if self.view.blind_since is not None:
+            return
+        due = [uid for at, uid in self._deadlines if at <= now] if self._is_due(now) else []
+        stale = [
+            t.snapshot.subject
+            for t in map(self.view.tracked.get, {*due, *self._uncommitted})
+            if t is not None and now - t.confirmed_at > _LAST_LOOK and self._may_open(t, now)
+        ]
+        if not stale:
+            return
+        drafts: Drafts = {}
+        for uid, s in (await self._look_at(stale)).items():
+            if s is None or s.uid != uid:
+                self._vanish(uid, Resolution.DELETED if s is None else Resolution.RECREATED)
+            else:
+                self._take(self.view.tracked[uid].scope, s, now, drafts, listed=False)
+        self._close_vanished(now, drafts)
+        await self._commit(drafts, now)
+
+    def _is_due(self, now: datetime) -> bool:
+        return bool(self._deadlines) and self._deadlines[0][0] <= now
+
+    def _may_open(self, t: Tracked, now: datetime) -> bool:
+        """Whether its deadline may announce it for the first time."""
+        unheard = not isinstance(t.phase, Firing | Clearing) or t.phase.incident.silenced
+        due = self._due(t)
+        return unheard and (t.snapshot.uid in self._uncommitted or (due is not None and due <= now))
 
     def _expire(self, t: Tracked, now: datetime, drafts: Drafts) -> None:
         t.scheduled = None

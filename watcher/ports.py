@@ -102,6 +102,10 @@ class Stream(Struct):
     bad_lines: int = 0
 
 
+Looked = Mapping[str, DeploymentSnapshot | None]
+"""By the uid that was asked for what is there under its name now; without an answer it is left out."""
+
+
 class Cluster(Protocol):
     """One API server: a merged stream of list-watch events, and a heartbeat on its own connection."""
 
@@ -121,6 +125,13 @@ class Cluster(Protocol):
 
     def stream(self, scope: str) -> Stream:
         """How the scope's list-watch stands now."""
+
+    @property
+    def selective(self) -> bool:
+        """Whether only some Deployments of a scope are shown, so that a deleted one may still be."""
+
+    async def look(self, subjects: Sequence[Subject]) -> Looked:
+        """Ask for Deployments as they are now, whatever else is shown; never raises."""
 
     async def probe(self) -> Probe:
         """Ask whether the server lives and lets us read; never raises."""

@@ -2,12 +2,12 @@
 
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from watcher.core.model import DeliveryState, DeploymentSnapshot, Edge, Event, Json
+from watcher.core.model import DeliveryState, DeploymentSnapshot, Edge, Event, Json, Subject
 from watcher.core.planning import Audience
 from watcher.errors import StoreError, Unreachable
 from watcher.follower import Follower
@@ -16,6 +16,7 @@ from watcher.ports import (
     Broken,
     Deleted,
     Listed,
+    Looked,
     Opened,
     Probe,
     Record,
@@ -112,7 +113,7 @@ class Stage:
         """Start the process: it takes up its store and lists."""
         self._back_at = None
         self._follower = Follower(
-            _SilentCluster(self.last_byte_at),
+            _SilentCluster(self.last_byte_at, self._objects),
             View(),
             self._store,
             self._clock,
@@ -142,7 +143,8 @@ class Stage:
         """What happens to the server's state; the process sees it only if it can."""
         match step.type:
             case "LIST":
-                self._objects = {_name(s): s for s in step.snapshots}
+                self._objects.clear()
+                self._objects.update({_name(s): s for s in step.snapshots})
                 return self._whole()
             case "ADDED" | "MODIFIED":
                 self._objects.update({_name(s): s for s in step.snapshots})
@@ -196,9 +198,15 @@ class _SilentCluster:
 
     name = CLUSTER
     scopes = ("",)
+    selective = False
 
-    def __init__(self, last_byte_at: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        last_byte_at: Callable[[], datetime],
+        objects: Mapping[tuple[str, str], DeploymentSnapshot],
+    ) -> None:
         self._last_byte_at = last_byte_at
+        self._objects = objects
         self._stream = Stream()
 
     def stream(self, scope: str) -> Stream:
@@ -211,6 +219,10 @@ class _SilentCluster:
     async def events(self) -> Sequence[WatchEvent]:
         """Nothing comes by itself."""
         return ()
+
+    async def look(self, subjects: Sequence[Subject]) -> Looked:
+        """What the server has."""
+        return {s.uid: self._objects.get((s.namespace, s.name)) for s in subjects}
 
     async def probe(self) -> Probe:
         """The stage tells what a probe would find."""

@@ -28,7 +28,7 @@ class Tracked:
     """One Deployment: what was last seen, what was judged of it and where it stands."""
 
     __slots__ = (
-        "baseline", "phase", "saved", "scheduled", "scope", "since", "snapshot", "verdict",
+        "baseline", "confirmed_at", "phase", "saved", "scheduled", "scope", "since", "snapshot", "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,8 @@ class Tracked:
         """The deadline that the observer has queued for it."""
         self.since = since
         """When the present health was first seen."""
+        self.confirmed_at = since
+        """When the API server last showed it as the snapshot has it."""
 
     @property
     def degraded_since(self) -> datetime:

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from tests.deployments import ZERO
-from watcher.core.model import Event
+from watcher.core.model import DeploymentSnapshot, Event, Subject
 from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import StoreError
 from watcher.follower import Follower
-from watcher.ports import Probe, Record, Store, Stream, WatchEvent
+from watcher.ports import Looked, Probe, Record, Store, Stream, WatchEvent
 from watcher.stores.database import open_store
 from watcher.testing.clock import ManualClock
 from watcher.view import View
@@ -22,6 +22,7 @@ class Followed:
 
     name = "prod"
     scopes = ("",)
+    selective = False
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -29,6 +30,10 @@ class Followed:
         self.store: Store
         self.restart: Callable[[], Awaitable[None]]
         """Follow it anew, as another process on the same store."""
+        self.looks: list[list[str]] = []
+        """What was asked for, beside the watch."""
+        self.there: dict[str, DeploymentSnapshot | None] = {}
+        """What is answered then."""
         self.recorded_events: list[Event] = []
         self.last_byte: datetime | None = None
         """When the stream fell silent; None while it speaks all the time."""
@@ -54,6 +59,10 @@ class Followed:
     async def events(self) -> Sequence[WatchEvent]:
         return ()
 
+    async def look(self, subjects: Sequence[Subject]) -> Looked:
+        self.looks.append([subject.name for subject in subjects])
+        return self.there
+
     async def probe(self) -> Probe:
         return Probe()
 
@@ -78,12 +87,16 @@ CHAT = (Audience("chat", chat=True, threads=True),)
 
 @asynccontextmanager
 async def followed(
-    folder: Path, audiences: Sequence[Audience] = CHAT, health: HealthPolicy = USUAL
+    folder: Path,
+    audiences: Sequence[Audience] = CHAT,
+    health: HealthPolicy = USUAL,
+    selective: bool = False,
 ) -> AsyncIterator[Followed]:
     """Follow it from second 0 on, for one chat sink."""
     clock = ManualClock(ZERO)
     store = open_store(f"sqlite:///{folder / 'store.db'}")
     cluster = Followed(clock)
+    cluster.selective = selective
     cluster.store = store
     commit = store.record
 

@@ -6,22 +6,26 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 import structlog
 from msgspec import Struct
 
 from watcher.cluster.auth import Auth
+from watcher.cluster.decode import decode_object
 from watcher.cluster.inbox import Inbox
 from watcher.cluster.snapshot import UNDECODABLE
 from watcher.cluster.transport import Ask, Timings, Transport
 from watcher.cluster.watch import ScopeWatch
-from watcher.core.model import EPOCH
-from watcher.errors import ClusterError, Protocol, Unreachable
-from watcher.ports import Broken, Clock, Probe, Stream, WatchEvent
+from watcher.core.model import EPOCH, DeploymentSnapshot, Subject
+from watcher.errors import ClusterError, NotFound, Protocol, Unreachable
+from watcher.ports import Broken, Clock, Looked, Probe, Stream, WatchEvent
 
 _LOG: Final = structlog.stdlib.get_logger(__name__)
 _RESTART_AFTER: Final = 1.0
+_MOST_GETS: Final = 20
+"""Above this one list is less work for everybody."""
 
 
 class _Version(Struct, rename="camel"):
@@ -51,6 +55,8 @@ class KubeCluster:
         self._heartbeat = Transport(auth, clock, self._timings)
         self._version, self._version_until = "", EPOCH
         self._unanswered = False
+        self._no_look_before = EPOCH
+        self.selective = bool(label_selector)
         selector = {"labelSelector": label_selector} if label_selector else {}
         common = (self._transport, self._inbox, clock, self._timings, uniform)
         self.watches = {scope: ScopeWatch(scope, name, selector, *common) for scope in self.scopes}
@@ -69,6 +75,47 @@ class KubeCluster:
     def stream(self, scope: str) -> Stream:
         """How the scope's list-watch stands."""
         return self.watches[scope].stream
+
+    async def look(self, subjects: Sequence[Subject]) -> Looked:
+        """Ask for each by name, or for more than a few list everything; whatever its labels."""
+        found: dict[str, DeploymentSnapshot | None] = {}
+        if not subjects or self._clock.now() < self._no_look_before:
+            return found
+        with suppress(ClusterError, TimeoutError):
+            async with asyncio.timeout(self._timings.look):
+                if len(subjects) > _MOST_GETS:
+                    found |= await self._look_through(subjects)
+                else:
+                    await asyncio.gather(*(self._get(subject, found) for subject in subjects))
+        if len(found) < len(subjects):  # nobody is to wait for such a server again and again
+            pause = timedelta(seconds=self._timings.look_again)
+            self._no_look_before = self._clock.now() + pause
+        return found
+
+    async def _get(self, subject: Subject, found: dict[str, DeploymentSnapshot | None]) -> None:
+        ask = Ask("get", subject.namespace)
+        with suppress(ClusterError):
+            try:
+                path = f"{ask.path}/{quote(subject.name, safe='')}"
+                s = decode_object(await self._heartbeat.read(ask, {}, path), self.name)
+            except NotFound:
+                found[subject.uid] = None
+            else:
+                if (s.namespace, s.name) == (subject.namespace, subject.name):
+                    found[subject.uid] = s
+
+    async def _look_through(self, subjects: Sequence[Subject]) -> Looked:
+        """Page by page, and keep only what was asked for."""
+        there: dict[tuple[str, str], DeploymentSnapshot] = {}
+        names = {(subject.namespace, subject.name) for subject in subjects}
+        for scope in {subject.namespace if "" not in self.scopes else "" for subject in subjects}:
+            params, more = {"limit": str(self._timings.page)}, True
+            while more:
+                page = await self._heartbeat.page(Ask("list", scope), params, self.name)
+                there |= {(s.namespace, s.name): s for s in page.snapshots}
+                there = {name: s for name, s in there.items() if name in names}
+                params, more = {**params, "continue": page.next}, bool(page.next)
+        return {s.uid: there.get((s.namespace, s.name)) for s in subjects}
 
     async def probe(self) -> Probe:
         """Ask for one Deployment on a connection of its own: proof of life and of our rights.

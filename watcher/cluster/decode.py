@@ -105,7 +105,7 @@ def decode_page(body: bytes, cluster: str) -> Page:
         raise Protocol("the answer is no DeploymentList")
     if page.metadata is None or not page.metadata.resource_version:
         raise Protocol("the list has no metadata.resourceVersion")
-    snapshots = tuple(_item(item, cluster) for item in page.items or ())
+    snapshots = tuple(decode_object(item, cluster) for item in page.items or ())
     return Page(page.metadata.resource_version, page.metadata.next or "", snapshots)
 
 
@@ -123,7 +123,8 @@ def snapshot_from(obj: object, cluster: str) -> DeploymentSnapshot:
     return snapshot(seen, cluster, malformed)
 
 
-def _item(item: Raw, cluster: str) -> DeploymentSnapshot:
+def decode_object(item: Raw | bytes, cluster: str) -> DeploymentSnapshot:
+    """Read one Deployment; anything else becomes a snapshot that is `malformed`."""
     try:
         seen = _OBJECTS.decode(item)
         return snapshot(seen, cluster, identity_fault(seen))

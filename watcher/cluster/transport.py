@@ -25,6 +25,7 @@ from watcher.errors import (
     ClusterError,
     Expired,
     Forbidden,
+    NotFound,
     Protocol,
     Throttled,
     Unauthorized,
@@ -36,7 +37,9 @@ from watcher.ports import Clock
 _MOST_OF_A_REFUSAL: Final = 64 * 1024
 _TEXT: Final = 256
 """How much of an answer that is no Status is quoted."""
-_REFUSALS: Final = {401: Unauthorized, 403: Forbidden, 410: Expired, 429: Throttled}
+_REFUSALS: Final = {
+    401: Unauthorized, 403: Forbidden, 404: NotFound, 410: Expired, 429: Throttled,
+}  # fmt: skip
 _FAILURES: Final = {
     aiohttp.ConnectionTimeoutError: "no connection in time",
     aiohttp.ServerDisconnectedError: "the server hung up",
@@ -62,6 +65,8 @@ class Timings(Struct, frozen=True):
     quiet: float = 0.3  # silence that tells that all which had piled up is delivered …
     catch_up: float = 1  # … at most this long after the headers
     probe: float = 5
+    look: float = 2  # for a last look; after one in vain none is tried for a while
+    look_again: float = 15
     version: float = 600  # how long the server's version is remembered
     page: int = 500  # Deployments in one page of a list
     list_bytes: int = 512 << 20  # most of one page, unpacked

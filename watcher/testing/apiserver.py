@@ -26,7 +26,7 @@ class Seen(Struct, frozen=True):
     """One request as it arrived."""
 
     verb: str
-    """`list`, `page` (a continued list), `watch` or `version`."""
+    """`list`, `page` (a continued list), `watch`, `get` or `version`."""
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
@@ -165,6 +165,7 @@ class FakeApiServer:
         app.router.add_get("/version", self._version)
         app.router.add_get(_ROOT + "/deployments", self._collection)
         app.router.add_get(_ROOT + "/namespaces/{namespace}/deployments", self._collection)
+        app.router.add_get(_ROOT + "/namespaces/{namespace}/deployments/{name}", self._object)
         self._runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
         )
@@ -307,6 +308,13 @@ class FakeApiServer:
         if request.query.get("watch") in ("1", "true"):
             return await self._watch(request)
         return await self._list(request)
+
+    async def _object(self, request: web.Request) -> web.StreamResponse:
+        await self._admit(request, "get")
+        found = self._objects.get((request.match_info["namespace"], request.match_info["name"]))
+        if found is None:
+            raise _failed(status(404, "NotFound", "deployments.apps not found"))
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         token = request.query.get("continue", "")
