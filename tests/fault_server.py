@@ -17,6 +17,7 @@ class Request(Struct, frozen=True):
     body: bytes
     connection: int
     """Counts connections."""
+    method: str = ""
 
 
 def answers(status: int, body: bytes = b"", **headers: str) -> Behaviour:
@@ -107,4 +108,5 @@ class FaultServer:
             k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)
         }
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        return Request(first.split()[1], headers, body, connection)
+        method, path, _ = first.split()
+        return Request(path, headers, body, connection, method)

@@ -21,7 +21,8 @@ from watcher.config import (
     ClusterSettings,
     Config,
     ConsoleSettings,
-    HttpSink,
+    DeadManSettings,
+    HttpSettings,
     PagerDutySettings,
     SinkSettings,
     SlackSettings,
@@ -31,6 +32,7 @@ from watcher.config import (
 from watcher.core.compose import compose
 from watcher.core.model import Edge, Event, Part, Severity, Subject, delivery_id, incident_id
 from watcher.core.planning import Audience
+from watcher.dead_man import DeadMan
 from watcher.dispatcher import Dispatcher
 from watcher.errors import Deposed, SinkError, StoreError
 from watcher.follower import Follower
@@ -44,6 +46,7 @@ from watcher.sinks.apprise import Apprise
 from watcher.sinks.console import Console
 from watcher.sinks.http import Sender
 from watcher.sinks.pagerduty import PagerDuty
+from watcher.sinks.ping import Ping
 from watcher.sinks.slack import SlackBot, SlackWebhook
 from watcher.sinks.webhook import Webhook
 from watcher.stores.database import open_store
@@ -137,6 +140,8 @@ class Process:
                     group.create_task(follower.restore())
                 for name, dispatcher in self._dispatchers.items():
                     group.create_task(_never_ends(f"sink {name}", dispatcher.run()))
+                if settings := self._config.dead_man:
+                    group.create_task(_never_ends("dead man", self._dead_man(settings).run()))
                 for sink in self._sinks:
                     if isinstance(sink, Alertmanager):
                         again = Restating(sink, self._store, self._clock, self._reporting)
@@ -149,6 +154,14 @@ class Process:
         async with asyncio.TaskGroup() as group:
             for loop in (cluster.run, follower.watch, follower.probe, follower.keep_time):
                 group.create_task(_never_ends(loop.__qualname__, loop()))
+
+    def _dead_man(self, settings: DeadManSettings) -> DeadMan:
+        sender = _sender(settings, self._clock)
+        ping = Ping(sender, url=settings.url.read, method=settings.method)
+        return DeadMan(
+            ping.send, settings.interval, self._config.told,
+            self.view, self._store, self._clock, self._reporting,
+        )  # fmt: skip
 
     async def _check_store(self) -> None:
         """Notice a store that fails while nothing happens, and let it forget what is long over."""
@@ -247,7 +260,7 @@ def make_sink(settings: SinkSettings, clock: Clock) -> Sink:
             return Apprise(settings.name, url=settings.url.read)
 
 
-def _sender(settings: HttpSink, clock: Clock) -> Sender:
+def _sender(settings: HttpSettings, clock: Clock) -> Sender:
     return Sender(
         clock,
         ca_file=settings.ca_file,

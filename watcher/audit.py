@@ -43,6 +43,9 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "cluster.probe_succeeded": ("cluster", "version", "latency"),
     "sink.resumed": ("sink",),
     "sink.removed": ("sink", "deliveries"),
+    "dead_man.withheld": ("reason",),
+    "dead_man.resumed": (),
+    "dead_man.failed": ("reason", "error"),
     "store.failing": ("error",),
     "store.restored": (),
     "lease.gained": (),
@@ -57,6 +60,7 @@ _FAULTS: Final = frozenset(
     {
         "notification.deferred", "notification.parked", "notification.abandoned",
         "notification.expired", "cluster.watch_broken", "cluster.probe_failed", "store.failing",
+        "dead_man.withheld", "dead_man.failed",
     }
 )  # fmt: skip
 _LOG: Final = structlog.stdlib.get_logger("watcher.audit")

@@ -54,6 +54,8 @@ class Metrics(Collector):
         self.probe_failures = counter("probe_failures", "Failed probes", ["cluster", "reason"])
         self.watch_events = counter("watch_events", "Changes that the watch showed", ["cluster"])
         self.store_errors = counter("store_errors", "Operations that the store refused")
+        self.dead_man_pings = counter("dead_man_pings", "What became of them", ["outcome"])
+        self.dead_man_withheld = gauge("dead_man_withheld", "Whether there is a reason for none")
         self.config_loaded = gauge(
             "config_last_reload_successful", "Whether the newest is in force"
         )

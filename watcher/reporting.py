@@ -32,6 +32,8 @@ class Reporting:
         """What it said last, while it fails."""
         self._broken: dict[tuple[str, str], str] = {}
         """Why the next list of a scope is needed."""
+        self._unpinged = ""
+        """Why the last dead-man ping failed."""
 
     def recorded(self, record: Record) -> None:
         """A decision was committed: its events, then who is told of them and who is not."""
@@ -126,6 +128,22 @@ class Reporting:
         """It is older than is of use to anybody."""
         attempts, error = claim.attempts, claim.last_error
         self._notified("expired", claim.delivery, attempts=attempts, error=error)
+
+    def dead_man(self, reason: str) -> None:
+        """The dead-man ping is withheld for this reason; without one, it is not."""
+        before, self._view.dead_man = self._view.dead_man, reason
+        self._metrics.dead_man_withheld.set(bool(reason))
+        if reason and reason != before:
+            audit.emit("dead_man.withheld", reason=reason)
+        elif before and not reason:
+            audit.emit("dead_man.resumed")
+
+    def pinged(self, error: SinkError | None) -> None:
+        """A dead-man ping was sent, or could not be; only a change is worth a line."""
+        self._metrics.dead_man_pings.labels("failed" if error else "sent").inc()
+        if error is not None and str(error) != self._unpinged:
+            audit.emit("dead_man.failed", reason=error.reason, error=error.detail or None)
+        self._unpinged = str(error or "")
 
     def store_refused(self, error: StoreError) -> None:
         """The store did not take what was asked; what it says again is not worth a line."""

@@ -170,6 +170,8 @@ class View:
         """Whether this process records and sends; otherwise it stands by."""
         self.sink_troubles: dict[str, str] = {}
         """Sinks that cannot deliver, and why."""
+        self.dead_man = ""
+        """Why the dead-man ping is withheld; empty while it is not."""
 
     def not_ready(self, now: datetime) -> list[str]:
         """Why this process cannot be relied on, empty when it can."""

@@ -25,9 +25,10 @@ class Followed:
     selective = False
 
     def __init__(self, clock: ManualClock) -> None:
-        self._clock = clock
+        self.clock = clock
         self.follower: Follower
         self.store: Store
+        self.views: View
         self.restart: Callable[[], Awaitable[None]]
         """Follow it anew, as another process on the same store."""
         self.looks: list[list[str]] = []
@@ -46,13 +47,13 @@ class Followed:
         """Let time pass, with a step at each deadline, and then this happen."""
         until = ZERO + timedelta(seconds=seconds)
         while (due := self.follower.next_due()) is not None and due <= until:
-            self._clock.set(due)
+            self.clock.set(due)
             await self.follower.step(due)
-        self._clock.set(until)
+        self.clock.set(until)
         await self.follower.step(until, events, probe)
 
     def stream(self, scope: str) -> Stream:
-        return Stream(last_byte_at=self.last_byte or self._clock.now())
+        return Stream(last_byte_at=self.last_byte or self.clock.now())
 
     async def run(self) -> None: ...
 
@@ -109,8 +110,9 @@ async def followed(
     store.record = record  # type: ignore[method-assign]  # a disk that is full
 
     async def start() -> None:
+        cluster.views = View()
         cluster.follower = Follower(
-            cluster, View(), store, clock, audiences, health, ClusterPolicy(), cluster
+            cluster, cluster.views, store, clock, audiences, health, ClusterPolicy(), cluster
         )
         await cluster.follower.restore()
 

@@ -496,7 +496,7 @@ def test_the_example_has_every_key() -> None:
     example = yaml.safe_load(EXAMPLE.read_text())
     load(EXAMPLE, {}, {})
     seen = list(models(Config, [example]))
-    assert len(seen) == 15
+    assert len(seen) == 16
     http = {"ca_file", "client_cert", "client_key", "allow_http"}  # once, for the first sink
     for model, keys in seen:
         assert model.model_fields.keys() - keys <= (

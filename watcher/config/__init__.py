@@ -136,14 +136,19 @@ class StoreSettings(_Settings):
     retain: Positive = timedelta(days=90)
 
 
-class HttpSink(_Settings):
-    """What all sinks have in common that post."""
+class HttpSettings(_Settings):
+    """What everything has in common that sends."""
 
-    name: Name
     allow_http: bool = False
     ca_file: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
+
+
+class HttpSink(HttpSettings):
+    """What all sinks have in common that post."""
+
+    name: Name
 
 
 class SlackSettings(HttpSink):
@@ -233,6 +238,14 @@ class WebSettings(_Settings):
     address: Annotated[str, AfterValidator(_address)] = ":8080"
 
 
+class DeadManSettings(HttpSettings):
+    """Who is to miss us when we cannot tell of an outage any more."""
+
+    url: Annotated[_SinkUrl | _Reference, Discriminator(_kind)]
+    interval: Positive = timedelta(minutes=1)
+    method: Literal["GET", "POST"] = "GET"
+
+
 class Config(_Settings):
     """Everything that is configured."""
 
@@ -243,6 +256,7 @@ class Config(_Settings):
     sinks: Annotated[tuple[SinkSettings, ...], AfterValidator(lambda s: s or _CONSOLE)] = _CONSOLE
     route: RouteSettings = RouteSettings()
     web: WebSettings = WebSettings()
+    dead_man: DeadManSettings | None = None
 
     @property
     def told(self) -> tuple[str, ...]:

@@ -226,7 +226,8 @@ def unusable_secrets(config: Config) -> list[str]:
 
 def _secrets(config: Config) -> Iterator[tuple[str, BaseModel, str, SecretRef]]:
     sinks = {f"sinks.{number}": sink for number, sink in enumerate(config.sinks)}
-    for place, section in {"store": config.store, **sinks}.items():
+    pinged = {"dead_man": config.dead_man} if config.dead_man else {}
+    for place, section in {"store": config.store, **sinks, **pinged}.items():
         for key, value in section:
             several = value.values() if isinstance(value, Mapping) else value
             for each in several if isinstance(several, tuple | ValuesView) else (value,):

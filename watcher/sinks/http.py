@@ -63,21 +63,23 @@ class Sender:
         self._resolver = resolver or Resolver()
         self._tls: tuple[list[int], ssl.SSLContext] | None = None
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Post `body`; any status is an answer. Raises SinkError, which says nothing of the URL."""
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
+    ) -> Answer:
+        """Send `body`; any status is an answer. Raises SinkError, which says nothing of the URL."""
         try:
             check_url(url, self._allow_http)
         except ValueError as error:  # says what is wrong, not with what
             raise SinkError("bad_url", Outcome.PARK, detail=str(error)) from None
         attempt = _Attempt()
         try:
-            return await self._exchange(URL(url), body, headers, attempt)
+            return await self._exchange(method, URL(url), body, headers, attempt)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Its own text may name the whole URL.
             raise attempt.refusal or failed(error, attempt.sent) from None
 
     async def _exchange(
-        self, url: URL, body: bytes, headers: Mapping[str, str], attempt: "_Attempt"
+        self, method: str, url: URL, body: bytes, headers: Mapping[str, str], attempt: "_Attempt"
     ) -> Answer:
         connector = aiohttp.TCPConnector(
             force_close=True,
@@ -96,7 +98,8 @@ class Sender:
                 headers=_HEADERS,
                 trace_configs=[trace],
             ) as session,
-            session.post(
+            session.request(
+                method,
                 url,
                 data=body,
                 headers=headers,

@@ -86,7 +86,10 @@ class _Pages(msgspec.Struct, frozen=True):
         """Whether this process can be relied on, else why not."""
         if reasons := [_plain(reason) for reason in self.view.not_ready(self.clock.now())]:
             return _json({"status": "not_ready", "reasons": reasons}, 503)
-        return _json({"status": "ok", "role": "writer" if self.view.leading else "standby"})
+        answer = {"status": "ok", "role": "writer" if self.view.leading else "standby"}
+        if self.view.dead_man:
+            answer["dead_man"] = f"withheld: {_plain(self.view.dead_man)}"
+        return _json(answer)
 
     async def apiserver(self, request: web.Request) -> web.Response:
         """The last heartbeat's answer; of several clusters the worst, with each of them."""
