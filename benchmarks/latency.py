@@ -1,20 +1,20 @@
-"""A status change at the API server until its bytes are at a webhook, durable commit included."""
+"""A status change at the API server until its bytes are at a webhook, durable commit included.
+
+The watcher is a process of its own; API server and receiver are here.
+"""
 
 import asyncio
-import io
 import json
+import os
 import sqlite3
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from aiohttp import web
 
-from watcher import audit
-from watcher.app import run
-from watcher.config import Config
-from watcher.config.load import load
 from watcher.testing.apiserver import FakeApiServer
 from watcher.testing.objects import deployment
 
@@ -23,7 +23,6 @@ CHANGES = 300
 
 def main() -> None:
     """Print the median and the 99th percentile beside two bare commits of the same run."""
-    audit.configure(io.StringIO(), "error", json=True)
     with tempfile.TemporaryDirectory() as folder:
         changes = asyncio.run(_changes(Path(folder)))
         commits = _bare_commits(Path(folder, "bare.db"))
@@ -55,29 +54,31 @@ async def _changes(folder: Path) -> list[float]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     server.apply(deployment("shop", "checkout", 3))
     await server.start()
-    stop, ready = asyncio.Event(), asyncio.Event()
-    config = _config(folder, server, runner.addresses[0][1])
-    process = asyncio.create_task(run(config, ready=lambda _: ready.set(), stop=stop))
-    await ready.wait()
-    await server.until(lambda: server.watches > 0)
-    await asyncio.sleep(1)
+    command = (sys.executable, "-m", "watcher", "run")
+    variables = _variables(folder, server, runner.addresses[0][1])
+    process = await asyncio.create_subprocess_exec(
+        *command, env=os.environ | variables, stderr=asyncio.subprocess.DEVNULL
+    )
+    async with asyncio.timeout(20):
+        await server.until(lambda: server.watches > 0)
+    await asyncio.sleep(2)
     took = []
     for number in range(CHANGES):
         began = time.perf_counter()
         server.set_ready("shop", "checkout", 0 if number % 2 == 0 else 3)
         took.append(await arrived.get() - began)
         await asyncio.sleep(0.01)
-    stop.set()
-    await process
+    process.terminate()
+    await process.wait()
     await server.stop()
     await runner.cleanup()
     return took
 
 
-def _config(folder: Path, server: FakeApiServer, port: int) -> Config:
+def _variables(folder: Path, server: FakeApiServer, port: int) -> dict[str, str]:
     Path(folder, "kubeconfig").write_text(json.dumps(server.kubeconfig()))
     sink = {"name": "hook", "type": "webhook", "url": f"http://127.0.0.1:{port}/"}
-    variables = {
+    return {
         "WATCHER_CLUSTERS": json.dumps([{"kubeconfig": str(folder / "kubeconfig")}]),
         "WATCHER_SINKS": json.dumps([sink]),
         "WATCHER_STORE__URL": f"sqlite:///{folder}/watcher.db",
@@ -86,7 +87,6 @@ def _config(folder: Path, server: FakeApiServer, port: int) -> Config:
         "WATCHER_HEALTH__RECOVERED_FOR": "0s",
         "WATCHER_HEALTH__FLAPPING": '{"cycles": 1000, "episodes": 1000}',
     }
-    return load(None, variables, {})
 
 
 def _bare_commits(path: Path) -> list[float]:
