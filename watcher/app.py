@@ -30,7 +30,16 @@ from watcher.config import (
     WebhookSettings,
 )
 from watcher.core.compose import compose
-from watcher.core.model import Edge, Event, Part, Severity, Subject, delivery_id, incident_id
+from watcher.core.model import (
+    Edge,
+    Event,
+    Part,
+    Resolution,
+    Severity,
+    Subject,
+    delivery_id,
+    incident_id,
+)
 from watcher.core.planning import Audience
 from watcher.dead_man import DeadMan
 from watcher.dispatcher import Dispatcher
@@ -50,6 +59,7 @@ from watcher.sinks.ping import Ping
 from watcher.sinks.slack import SlackBot, SlackWebhook
 from watcher.sinks.webhook import Webhook
 from watcher.stores.database import open_store
+from watcher.trouble import Trouble
 from watcher.view import View
 from watcher.web import make_app, serve
 
@@ -82,18 +92,19 @@ class Process:
         self._sinks = [make_sink(settings, clock) for settings in config.sinks]
         self._store: Store = open_store(config.store.url.read(), exclusive=True)
         self.leadership = Leadership(self._store, clock, self._reporting)
+        traits = [sink.traits for sink in self._sinks if sink.traits.name in config.told]
+        self._told = [Audience(t.name, t.chat, t.threads) for t in traits]
         self._dispatchers = {
-            sink.traits.name: Dispatcher(sink, self._store, clock, self._reporting)
+            sink.traits.name: Dispatcher(sink, self._store, clock, self._reporting, told=self._told)
             for sink in self._sinks
         }
-        told = [sink.traits for sink in self._sinks if sink.traits.name in config.told]
         self._followers = [
             Follower(
                 cluster,
                 self.view,
                 self._store,
                 clock,
-                [Audience(t.name, t.chat, t.threads) for t in told],
+                self._told,
                 config.health_policy(),
                 config.cluster_policy(),
                 self._reporting,
@@ -168,14 +179,24 @@ class Process:
         while True:
             await self._clock.sleep(_STORE_CHECK_SECONDS)
             try:
-                for sink, count in (await self._store.strand([*self._dispatchers])).items():
-                    audit.emit("sink.removed", sink=sink, deliveries=count)
+                await self._forget_sinks()
                 await self._store.ping()
                 await self._store.prune(self._clock.wall() - self._config.store.retain)
             except StoreError as error:
                 self._reporting.store_refused(error)
             else:
                 self._reporting.store_works()
+
+    async def _forget_sinks(self) -> None:
+        """Keep what is queued for sinks that are configured no more, and end their troubles."""
+        for sink, count in (await self._store.strand([*self._dispatchers])).items():
+            audit.emit("sink.removed", sink=sink, deliveries=count)
+        saved = await self._store.load("")
+        for row in saved:
+            if row.subject.name not in self._dispatchers:
+                trouble = Trouble(row.subject.name, self._store, self._told, self._reporting)
+                trouble.restore(saved)
+                await trouble.ends(self._clock.now(), Resolution.NOT_WATCHED)
 
     def wake(self, sink: str) -> None:
         """Let a sink look at its queue."""

@@ -28,6 +28,7 @@ _NOTIFICATION: Final = (
     "delivery", "event_id", "incident", "sequence", "sink", "part", "reason", "digest", "due",
     "attempts", "error", "ambiguous", "latency", "took",
 )  # fmt: skip
+_SINK: Final = ("incident", "event_id", "sequence", "sink", "severity", "message", "at", "since")
 _OUTCOMES: Final = (
     "queued", "suppressed", "grouped", "sent", "deferred", "parked", "abandoned", "superseded",
     "expired",
@@ -41,6 +42,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "cluster.watch_broken": ("cluster", "scope", "reason", "error"),
     "cluster.probe_failed": ("cluster", "reason", "error"),
     "cluster.probe_succeeded": ("cluster", "version", "latency"),
+    **dict.fromkeys(("sink.failing", "sink.restored"), _SINK),
     "sink.resumed": ("sink",),
     "sink.removed": ("sink", "deliveries"),
     "dead_man.withheld": ("reason",),
@@ -59,8 +61,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 _FAULTS: Final = frozenset(
     {
         "notification.deferred", "notification.parked", "notification.abandoned",
-        "notification.expired", "cluster.watch_broken", "cluster.probe_failed", "store.failing",
-        "dead_man.withheld", "dead_man.failed",
+        "notification.expired", "sink.failing", "cluster.watch_broken", "cluster.probe_failed",
+        "store.failing", "dead_man.withheld", "dead_man.failed",
     }
 )  # fmt: skip
 _LOG: Final = structlog.stdlib.get_logger("watcher.audit")

@@ -3,23 +3,28 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
+from watcher.core import words
 from watcher.core.compose import compose
 from watcher.core.model import DeliveryState, Json, Outcome, Part
 from watcher.core.pace import Pace
+from watcher.core.planning import Audience
 from watcher.core.retry import Failure, SinkState, settle_failure
 from watcher.errors import Deposed, SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
 from watcher.reporting import Reporting
+from watcher.trouble import Trouble
 
 T = TypeVar("T")
 
 _LATE_AFTER: Final = timedelta(seconds=60)
+_TOLD_AFTER: Final = timedelta(seconds=60)
+"""Other sinks are told of one that has failed so long, or is known to before it is tried again."""
 _FOLLOWERS: Final = (Part.EDIT, Part.REPLY)
 # What odd data could trip in rendering: that one message is given up, and the queue goes on.
 _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -28,7 +33,7 @@ _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueEr
 class Dispatcher:
     """Empties the queue of one sink, one delivery of an incident at a time.
 
-    `timeout` ends one attempt, its second form included (a sink's own timeouts are shorter), and
+    `told` are the sinks that hear of it when this one fails. `timeout` ends one attempt, its second form included (a sink's own timeouts are shorter), and
     `grace` what is under way at a shutdown; `jitter` draws from 0 to 1.
     """
 
@@ -39,6 +44,7 @@ class Dispatcher:
         clock: Clock,
         reporting: Reporting,
         *,
+        told: Sequence[Audience] = (),
         timeout: timedelta = timedelta(seconds=30),
         grace: timedelta = timedelta(seconds=10),
         jitter: Callable[[], float] = random.random,
@@ -47,6 +53,7 @@ class Dispatcher:
         self.state = SinkState()
         self._sink = sink
         self._store = store
+        self._trouble = Trouble(self.name, store, told, reporting)
         self._clock = clock
         self._reporting = reporting
         self._timeout = timeout
@@ -58,7 +65,7 @@ class Dispatcher:
         self._unsure = True
         """Rows may be in flight that nobody sends: of the process before, or of a lost answer."""
         self._woken = asyncio.Event()
-        self._trouble = (clock.now(), "the watcher was not running")
+        self._in_the_way = (clock.now(), "the watcher was not running")
         """Until when something was in the way, and what."""
 
     def wake(self) -> None:
@@ -80,10 +87,11 @@ class Dispatcher:
         self._in_flight.clear()
         self._unsure = True
         state = await self._insist(lambda: self._store.sink_state(self.name))
+        self._trouble.restore(await self._insist(lambda: self._store.load("")))
         now = self._clock.now()
         self.state = state.restarted(now)
         if state.parked_reason:
-            self._trouble = (now, state.parked_reason)
+            self._in_the_way = (now, state.parked_reason)
 
     async def step(self, now: datetime) -> datetime | None:
         """Start sending all that may be sent now.
@@ -138,6 +146,7 @@ class Dispatcher:
         end = Settlement(claim.delivery.id, DeliveryState.EXPIRED, now, reason="expired")
         await self._settle(end, self.state)
         self._reporting.expired(claim)
+        await self._tell(claim.last_error or "it waited too long", now, lost=True)
         del self._in_flight[claim.delivery.incident]
 
     async def _deliver(self, claim: Claim) -> None:
@@ -197,7 +206,7 @@ class Dispatcher:
     def _lateness(self, claim: Claim) -> tuple[timedelta | None, str]:
         """How late it is, if it is, and why: its own trouble, or what its sink was in meanwhile."""
         since = claim.waiting_since or claim.recorded_at
-        until, trouble = self._trouble
+        until, trouble = self._in_the_way
         reason = claim.last_error or (trouble if since <= until else "")
         late = self._clock.now() - since
         return (late if late > _LATE_AFTER else None), reason
@@ -209,7 +218,7 @@ class Dispatcher:
         max_age = self._sink.traits.max_age
         verdict, state = settle_failure(failure, self.state, max_age, now, self._jitter())
         if verdict.due:
-            self._trouble = (verdict.due, error.reason)
+            self._in_the_way = (verdict.due, error.reason)
         end = Settlement(
             claim.delivery.id,
             verdict.state,
@@ -230,6 +239,22 @@ class Dispatcher:
                 self._reporting.parked(claim, error, verdict.due or now)
             case _:
                 self._reporting.deferred(claim, error, verdict.due or now)
+        lost = verdict.state is DeliveryState.EXPIRED
+        if lost or error.outcome is Outcome.RETRY_SLOWLY or self._fails_for_long(now):
+            await self._tell(str(error), now, lost=lost)
+
+    def _fails_for_long(self, now: datetime) -> bool:
+        since, held = self.state.failing_since, self.state.held_until(now)
+        return since is not None and held is not None and held - since > _TOLD_AFTER
+
+    async def _tell(self, error: str, now: datetime, *, lost: bool) -> None:
+        """Tell the other sinks that this one cannot deliver; asked for as often as it fails."""
+        what = "What is too old is given up" if lost else "Its messages are kept until it works"
+        why, since = (
+            f"It cannot deliver: {words.trouble(error)}. {what}",
+            self.state.failing_since or now,
+        )
+        await self._insist(lambda: self._trouble.begins(why, since, now, lost=lost))
 
     async def _settle(self, end: Settlement, state: SinkState) -> None:
         """The incident waits until its end is written, or the next delivery could overtake it."""
@@ -238,6 +263,8 @@ class Dispatcher:
         await self._insist(lambda: self._store.settle(end))
         if before.parked_reason and not state.parked_reason:
             self._reporting.resumed(self.name)
+        if state.failing_since is None:
+            await self._insist(lambda: self._trouble.ends(end.at))
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the store until it answers, after 1, 2, 4 … 30 s. Raises Deposed."""

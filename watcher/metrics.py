@@ -50,6 +50,7 @@ class Metrics(Collector):
         self.pending = gauge("deliveries_pending", "Open deliveries", ["sink", "state"])
         self.oldest = gauge("delivery_oldest_seconds", "Age of the oldest open one", ["sink"])
         self.sink_parked = gauge("sink_parked", "Whether a sink waits for a human", ["sink"])
+        self.sink_failing = gauge("sink_failing", "Whether other sinks are told of it", ["sink"])
         self.relists = counter("watch_relists", "Complete lists", ["cluster", "reason"])
         self.probe_failures = counter("probe_failures", "Failed probes", ["cluster", "reason"])
         self.watch_events = counter("watch_events", "Changes that the watch showed", ["cluster"])
@@ -64,6 +65,7 @@ class Metrics(Collector):
         build.info({"version": __version__})
         for sink in sinks:
             self.sink_parked.labels(sink).set(0)
+            self.sink_failing.labels(sink).set(0)
         ProcessCollector(registry=self.registry)
         self.registry.register(self)
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from watcher import audit
-from watcher.core.model import Delivery, DeliveryState, Edge, Event
+from watcher.core.model import ENDS, Delivery, DeliveryState, Edge, Event
 from watcher.errors import Deposed, SinkError, StoreError
 from watcher.metrics import Metrics
 from watcher.ports import Applied, Broken, Claim, Deleted, Listed, Probe, Record, WatchEvent
@@ -39,9 +39,14 @@ class Reporting:
         """A decision was committed: its events, then who is told of them and who is not."""
         self.store_works()
         for event in record.events:
-            name = _EDGES[event.edge][event.digest]
+            if event.subject.cluster:
+                name = _EDGES[event.edge][event.digest]
+                self._metrics.transitions.labels(event.subject.cluster, event.edge).inc()
+            else:
+                name = "sink.restored" if event.edge in ENDS else "sink.failing"
+                failing = self._metrics.sink_failing.labels(event.subject.name)
+                failing.set(event.edge not in ENDS)
             audit.emit(name, **_told(name, event))
-            self._metrics.transitions.labels(event.subject.cluster, event.edge).inc()
         for delivery in record.deliveries:
             outcome = "queued" if delivery.state is DeliveryState.PENDING else delivery.state
             self._notified(outcome, delivery, due=delivery.due, reason=delivery.reason)

@@ -13,7 +13,7 @@ from watcher.clock import SystemClock
 from watcher.core.model import Delivery, DeliveryState, Edge, Event, Json, Outcome, Part
 from watcher.dispatcher import Dispatcher
 from watcher.errors import SinkError, StoreError
-from watcher.ports import Claim, Clock, Notification, Store, Traits
+from watcher.ports import Claim, Clock, Notification, Record, Store, Traits
 from watcher.reporting import Reporting
 from watcher.stores.database import open_store
 from watcher.testing.clock import ManualClock
@@ -71,6 +71,9 @@ class Reports:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+
+    def recorded(self, record: Record) -> None:
+        self.lines += [f"{one.type} {one.edge} {one.subject.name}" for one in record.events]
 
     def sent(self, claim: Claim, at: datetime, took: timedelta) -> None:
         self._line("sent", claim)
@@ -538,9 +541,9 @@ async def test_an_idle_dispatcher_asks_nothing(
         SinkError("http_503", Outcome.RETRY_SLOWLY) if len(sink.sent) == 1 else None
     )
     running = asyncio.create_task(dispatch(sink, clock).run())
-    await asyncio.wait_for(_until(lambda: store.calls == 4), 5)
+    await asyncio.wait_for(_until(lambda: store.calls == 5), 5)
     await clock.advance(86_400)
-    assert store.calls == 4
+    assert store.calls == 5
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -561,7 +564,7 @@ async def test_a_failing_store(
     sink = ScriptedSink(clock)
     dispatcher = dispatch(sink, clock)
     running = asyncio.create_task(dispatcher.run())
-    await asyncio.wait_for(_until(lambda: store.calls == 4), 5)
+    await asyncio.wait_for(_until(lambda: store.calls == 5), 5)
     await store.record(told(event(1)), NOW)
     store.failing = True
     store.calls = 0

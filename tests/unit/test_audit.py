@@ -24,6 +24,7 @@ from watcher.core.model import (
     Outcome,
     Part,
     Resolution,
+    Subject,
 )
 from watcher.errors import Expired, SinkError, StoreError, Throttled, Unreachable
 from watcher.metrics import Metrics
@@ -115,6 +116,9 @@ def everything(reporting: Reporting) -> None:
     reporting.deferred(claim(), REFUSED, LATER)
     reporting.parked(claim(), REFUSED, LATER)
     reporting.resumed("oncall")
+    for edge, reason in ((Edge.DEGRADED, "sink.failing"), (Edge.RECOVERED, "sink.restored")):
+        sink = event(edge, subject=Subject("", name="oncall"), reason=reason)
+        reporting.recorded(Record(events=(sink,)))
     audit.emit("sink.removed", sink="old", deliveries=3)
     reporting.abandoned(claim(), REFUSED)
     reporting.superseded(claim(), delivery(event(Edge.UPDATED, 1, 2)))

@@ -59,6 +59,8 @@ class SinkState(Struct, frozen=True):
     """Edits have a limit of their own in Slack; the rest need not wait for it."""
     parked_until: datetime | None = None
     parked_reason: str = ""
+    failing_since: datetime | None = None
+    """Of the first failure since it last worked that says something of the sink."""
 
     def held_until(self, now: datetime) -> datetime | None:
         """Until when nothing may be sent; None if something may be sent now."""
@@ -108,10 +110,11 @@ def settle_failure(
     counts as its attempt; what says something of the sink does not.
     """
     asked = min(failure.retry_after or timedelta(0), LONGEST_WAIT)
-    stands = sink.answered()
+    since = sink.failing_since or now
+    stands = replace(sink.answered(), failing_since=since)
     match failure.outcome:
         case Outcome.BAD_PAYLOAD:
-            return Verdict(DeliveryState.DEAD), stands
+            return Verdict(DeliveryState.DEAD), sink.answered()
         case Outcome.RETRY_SLOWLY:
             wait = max(_SLOWLY_FROM + jitter * _SLOWLY_SPREAD, asked)
             verdict = Verdict(DeliveryState.PENDING, now + wait)
@@ -126,7 +129,7 @@ def settle_failure(
             verdict = Verdict(DeliveryState.PENDING, until, counted=False)
         case _:
             breaker = sink.breaker.failed(now)
-            stands = replace(sink, breaker=breaker)
+            stands = replace(sink, breaker=breaker, failing_since=since)
             # While the sink is down its deliveries are due as soon as it is tried again.
             wait = timedelta(0) if breaker.until else backoff(failure.attempts, jitter)
             due = max(breaker.until or now, now + max(wait, asked))

@@ -1,0 +1,160 @@
+"""A sink that cannot deliver is told through the others, once, and so is its return: promise P6."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.delivery.rig import WARNING, Recording, Rig, rig
+from tests.deployments import ZERO
+from watcher.core.model import Json, Outcome, Part, Resolution
+from watcher.errors import SinkError
+from watcher.ports import Notification, Traits
+from watcher.trouble import Trouble
+
+INVALID = SinkError("invalid_auth", Outcome.PARK)
+REFUSED = SinkError("connection_refused", Outcome.RETRY, detail="connection refused")
+MOVED = SinkError("redirect", Outcome.RETRY_SLOWLY, detail="HTTP 302")
+
+
+def troubles(sink: Recording) -> list[str]:
+    return [line for line in sink.told if line.startswith("sink.")]
+
+
+class Failing(Recording):
+    """Fails with `error` until a time."""
+
+    def __init__(self, error: SinkError, until: float, rig_clock: list[Rig]) -> None:
+        super().__init__("oncall")
+        self.traits = Traits("oncall", chat=True, threads=True, max_age=timedelta(hours=1))
+        self._error = error
+        self._until = ZERO + timedelta(seconds=until)
+        self._rig = rig_clock
+        self.attempts = 0
+
+    async def send(self, notification: Notification) -> Json | None:
+        self.attempts += 1
+        if self._rig[0].clock.now() < self._until:
+            raise self._error
+        return await super().send(notification)
+
+
+@pytest.mark.parametrize(
+    ("error", "until", "told_by"),
+    [
+        pytest.param(INVALID, 900, 0, id="parked: at once"),
+        pytest.param(MOVED, 900, 0, id="redirected: at once"),
+        pytest.param(REFUSED, 600, 60, id="down for a minute"),
+        pytest.param(
+            SinkError("rate_limited", Outcome.THROTTLED, retry_after=timedelta(seconds=300)),
+            200, 0, id="told to wait for minutes: at once",
+        ),
+        pytest.param(REFUSED, 30, None, id="down for half a minute: nobody"),
+        pytest.param(
+            SinkError("rate_limited", Outcome.THROTTLED, retry_after=timedelta(seconds=30)),
+            20, None, id="told to wait for half a minute: nobody",
+        ),
+    ],
+)  # fmt: skip
+async def test_the_others_are_told_once(
+    tmp_path: Path, error: SinkError, until: float, told_by: float | None
+) -> None:
+    """Row 11: within a minute the other sinks hear of it, once, and once of its return."""
+    made: list[Rig] = []
+    oncall, hook = Failing(error, until, made), Recording("hook")
+    chat = Recording("chat", chat=True, threads=True)
+    async with rig(tmp_path, oncall, hook, chat) as it:
+        made.append(it)
+        await it.opens("web")
+        await it.passes(told_by or 0)
+        failing = [] if told_by is None else ["sink.failing oncall"]
+        assert troubles(hook) == failing
+        assert troubles(chat) == failing
+        assert b'sink_failing{sink="oncall"} %.1f' % bool(failing) in it.metrics.render([])
+        await it.passes(2 * 3600)
+        restored = [line.replace("failing", "restored") for line in failing]
+        assert troubles(hook) == failing + restored
+        assert troubles(chat) == failing + 2 * restored, "an edit, and a reply"
+        assert oncall.told == ["deployment.degraded web"], "it hears nothing of itself"
+        assert it.view.sink_troubles == {}
+        assert b'sink_failing{sink="oncall"} 0.0' in it.metrics.render([])
+        assert [line["sink"] for line in it.lines("sink.failing")] == ["oncall"] * len(failing)
+
+
+async def test_what_it_says(tmp_path: Path) -> None:
+    """Which sink, since when, why, and what becomes of its messages."""
+    made: list[Rig] = []
+    chat = Recording("chat", chat=True, threads=True)
+    async with rig(tmp_path, Failing(INVALID, 900, made), chat) as it:
+        made.append(it)
+        await it.opens("web")
+        await it.passes(1000)
+    failing, _, restored = (n.message for n in chat.sent if not n.event.subject.cluster)
+    assert failing.text == (
+        "Failing: the watcher's sink oncall since 00:00 UTC (0 s). It cannot deliver: invalid auth."
+        " Its messages are kept until it works."
+    )
+    assert restored.text.startswith("Restored: the watcher's sink oncall.")
+    assert [n.message.broadcast for n in chat.sent if n.part is Part.REPLY] == [True]
+
+
+async def test_a_restart_neither_repeats_nor_forgets_it(tmp_path: Path) -> None:
+    """The incident is in the store: after a restart its end is told to those who heard of it."""
+    made: list[Rig] = []
+    async with rig(tmp_path, Failing(INVALID, 900, made), Recording("hook")) as it:
+        made.append(it)
+        await it.opens("web")
+        await it.passes(10)
+    again = Recording("hook")
+    async with rig(tmp_path, Failing(INVALID, 900, made), again, clock=it.clock) as it:
+        made[0] = it
+        await it.passes(1000)
+    assert again.told == ["sink.restored oncall"]
+
+
+async def test_a_sink_that_is_removed_is_no_trouble_any_more(tmp_path: Path) -> None:
+    """Whoever heard that it fails hears that it is not used any more."""
+    made: list[Rig] = []
+    async with rig(tmp_path, Failing(INVALID, 900, made), Recording("hook")) as it:
+        made.append(it)
+        await it.opens("web", severity=WARNING)
+        await it.passes(10)
+    hook = Recording("hook")
+    async with rig(tmp_path, hook, clock=it.clock) as it:
+        trouble = Trouble("oncall", it.store, it.audiences, it.reporting)
+        trouble.restore(await it.store.load(""))
+        await trouble.ends(it.clock.now(), Resolution.NOT_WATCHED)
+        await it.passes(10)
+    assert [(one.event.edge, one.part) for one in hook.sent] == [("closed", Part.EVENT)]
+
+
+async def test_what_is_given_up_is_told(tmp_path: Path) -> None:
+    """Row 72: a message that became too old is on record, and the other sinks are told, once."""
+    made: list[Rig] = []
+    hook = Recording("hook")
+    async with rig(tmp_path, Failing(REFUSED, 3 * 3600, made), hook) as it:
+        made.append(it)
+        await it.opens("web", "api")
+        await it.passes(4 * 3600)
+        assert set((await it.states("oncall")).values()) == {"expired"}
+        assert len(it.lines("notification.expired")) == 2
+    assert troubles(hook) == ["sink.failing oncall"] * 2
+    first, second = (n.event for n in hook.sent if not n.event.subject.cluster)
+    assert (first.severity, second.severity, second.worsened) == ("warning", "critical", True)
+    assert "What is too old is given up" in second.message
+
+
+async def test_all_sinks_down(tmp_path: Path) -> None:
+    """Row 73: nobody can be told, which the log and the metrics say; the queue is kept."""
+    made: list[Rig] = []
+    oncall = Failing(INVALID, 900, made)
+    async with rig(tmp_path, oncall) as it:
+        made.append(it)
+        await it.opens("web")
+        await it.passes(60)
+        assert [line["sink"] for line in it.lines("sink.failing")] == ["oncall"]
+        queue = await it.store.queue(it.clock.now())
+        assert [(row[0], row[1], row[2]) for row in queue] == [("oncall", "parked", 1)]
+        assert b'sink_parked{sink="oncall"} 1.0' in it.metrics.render(queue)
+        await it.passes(900)
+    assert oncall.told == ["deployment.degraded web"]

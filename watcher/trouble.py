@@ -1,0 +1,74 @@
+"""A sink that cannot deliver is an incident of its own, and the other sinks are told of it."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from watcher.core.model import (
+    Edge,
+    Firing,
+    Incident,
+    Phase,
+    Resolution,
+    Severity,
+    Steady,
+    Subject,
+    Transition,
+    incident_id,
+)
+from watcher.core.planning import Audience
+from watcher.ports import Saved, Store
+from watcher.recording import Draft, Recorder
+from watcher.reporting import Reporting
+
+
+class Trouble:
+    """What one sink is in, if any. Every method is a step that its caller awaits in turn.
+
+    All of them raise StoreError, and then nothing has changed.
+    """
+
+    def __init__(
+        self, sink: str, store: Store, others: Sequence[Audience], reporting: Reporting
+    ) -> None:
+        self._subject = Subject("", name=sink, uid=f"sink/{sink}")
+        others = [other for other in others if other.name != sink]
+        self._recorder = Recorder("", store, others, reporting.recorded, lambda _: None)
+        self._phase: Phase = Steady()
+
+    def restore(self, saved: Iterable[Saved]) -> None:
+        """Take up what a former process left."""
+        self._recorder.restore(())
+        self._phase = next((row.phase for row in saved if row.subject == self._subject), Steady())
+
+    async def begins(self, why: str, since: datetime, now: datetime, *, lost: bool = False) -> None:
+        """Tell once that the sink fails, and once more when something was given up over it."""
+        severity = Severity.CRITICAL if lost else Severity.WARNING
+        edge = Edge.DEGRADED
+        if isinstance(self._phase, Firing):
+            incident = self._phase.incident
+            if incident.severity is Severity.CRITICAL or not lost:
+                return
+            edge, sequence = Edge.UPDATED, incident.sequence + 1
+            incident = replace(incident, severity=severity, message=why, sequence=sequence)
+        else:
+            name = incident_id(now, self._subject.uid)
+            incident = Incident(name, now, since, "sink.failing", severity, why, sequence=1)
+        incident = replace(incident, was_critical=lost)
+        edge_told = Transition(edge, now, incident, worsened=edge is Edge.UPDATED)
+        await self._commit(Firing(incident), edge_told, now)
+
+    async def ends(self, now: datetime, resolution: Resolution | None = None) -> None:
+        """Tell that the sink works again, or for which other reason that is over."""
+        if isinstance(self._phase, Firing):
+            incident = self._phase.incident
+            reason = incident.reason if resolution else "sink.restored"
+            incident = replace(incident, sequence=incident.sequence + 1, reason=reason)
+            edge = Edge.CLOSED if resolution else Edge.RECOVERED
+            await self._commit(Steady(), Transition(edge, now, incident, resolution), now)
+
+    async def _commit(self, phase: Phase, transition: Transition, now: datetime) -> None:
+        over = isinstance(phase, Steady)
+        draft = Draft(self._subject, phase, transition=transition, forget=over)
+        (self._phase,) = await self._recorder.commit([draft], now)
