@@ -430,3 +430,18 @@ async def test_a_port_in_use_is_told_in_one_line(world: World) -> None:
     (problem,) = caught.value.problems
     assert problem.startswith(f"web.address: cannot listen on 127.0.0.1:{port}: ")
     assert "address already in use" in problem.lower()
+
+
+async def test_many_silent_connections(world: World) -> None:
+    """Whoever opens hundreds of connections and says nothing loses the oldest; a probe is answered."""
+    host, port = world.url.removeprefix("http://").split(":")
+    opened = [await asyncio.open_connection(host, int(port)) for _ in range(150)]
+    assert (await world.get("/healthz"))["status"] == "ok"
+    # one more for the probe itself
+    ended = await asyncio.gather(*(reader.read(1) for reader, _ in opened[:51]))
+    assert ended == [b""] * 51
+    assert not any(reader.at_eof() for reader, _ in opened[51:])
+    for _, writer in opened:
+        writer.close()
+    gone = [writer.wait_closed() for _, writer in opened]
+    await asyncio.gather(*gone, return_exceptions=True)

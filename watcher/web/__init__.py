@@ -21,6 +21,7 @@ from watcher.ports import Clock, Store
 from watcher.view import ClusterView, View
 from watcher.web.deployments import report, rows
 
+_CONNECTIONS: Final = 100
 _STORE_SECONDS: Final = 1.0
 """A scrape waits this long for the store."""
 _encode: Final = msgspec.json.Encoder().encode
@@ -56,7 +57,7 @@ async def serve(app: web.Application, address: str) -> web.AppRunner:
     )  # fmt: skip
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await _Site(runner, host, port).start()
     except OSError as error:
         await runner.cleanup()
         why = error.strerror or str(error)
@@ -67,6 +68,36 @@ async def serve(app: web.Application, address: str) -> web.AppRunner:
 def _is_no_callers_mistake(line: logging.LogRecord) -> bool:
     """Whoever can reach the port could fill the log with requests that are none."""
     return not (line.exc_info and isinstance(line.exc_info[1], HttpProcessingError))
+
+
+class _Site(web.BaseSite):
+    """Keeps few connections, so that whoever opens many takes no file from the watch or a sink.
+
+    The oldest makes room: a probe that comes now is answered now.
+    """
+
+    def __init__(self, runner: web.AppRunner, host: str | None, port: int) -> None:
+        super().__init__(runner)
+        self._host, self._port = host, port
+
+    @property
+    def name(self) -> str:
+        """Where it listens."""
+        return f"http://{self._host}:{self._port}"
+
+    async def start(self) -> None:
+        """Listen; raises OSError."""
+        await super().start()
+        listen = asyncio.get_running_loop().create_server
+        self._server = await listen(self._accept, self._host, self._port)
+
+    def _accept(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None:
+            raise ConnectionAbortedError("the web server has stopped")
+        for oldest in server.connections[: 1 - _CONNECTIONS]:
+            oldest.force_close()
+        return server()
 
 
 class _Pages(msgspec.Struct, frozen=True):
