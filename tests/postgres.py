@@ -60,6 +60,8 @@ class Postgres:
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
+        """At once: an orderly end takes seconds, and nothing of it is needed any more."""
+        self.kill()
         self._server.cleanup()
 
     def _signal(self, number: signal.Signals) -> None:

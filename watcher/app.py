@@ -29,6 +29,7 @@ from watcher.config import (
     SlackWebhookSettings,
     WebhookSettings,
 )
+from watcher.config.secrets import mask
 from watcher.core.compose import compose
 from watcher.core.model import (
     Edge,
@@ -42,6 +43,7 @@ from watcher.core.model import (
 )
 from watcher.core.planning import Audience
 from watcher.dead_man import DeadMan
+from watcher.departed import close_departed
 from watcher.dispatcher import Dispatcher
 from watcher.errors import Deposed, SinkError, StoreError
 from watcher.follower import Follower
@@ -90,7 +92,11 @@ class Process:
         self._reporting = _Reporting(self.view, self.metrics, self)
         self._clusters = [make_cluster(settings, config, clock) for settings in config.clusters]
         self._sinks = [make_sink(settings, clock) for settings in config.sinks]
-        self._store: Store = open_store(config.store.url.read(), exclusive=True)
+        store = open_store(config.store.url.read(), exclusive=True)
+        store.unreadable = self._reporting.unreadable
+        if store.empty:
+            audit.emit("store.created", url=mask(config.store.url.read()))
+        self._store: Store = store
         self.leadership = Leadership(self._store, clock, self._reporting)
         traits = [sink.traits for sink in self._sinks if sink.traits.name in config.told]
         self._told = [Audience(t.name, t.chat, t.threads) for t in traits]
@@ -147,6 +153,7 @@ class Process:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_never_ends("store", self._check_store()))
+                group.create_task(self._close_departed())
                 for follower in self._followers:
                     group.create_task(follower.restore())
                 for name, dispatcher in self._dispatchers.items():
@@ -160,6 +167,18 @@ class Process:
         finally:
             for follower in self._followers:
                 await follower.stop(self._clock.now())
+
+    async def _close_departed(self) -> None:
+        watched = [cluster.name for cluster in self._clusters]
+        committed = self._reporting.recorded
+        while True:
+            try:
+                await close_departed(watched, self._store, self._clock, self._told, committed)
+            except StoreError as error:
+                self._reporting.store_refused(error)
+                await self._clock.sleep(1)
+            else:
+                return
 
     async def _follow(self, cluster: KubeCluster, follower: Follower) -> None:
         async with asyncio.TaskGroup() as group:

@@ -50,6 +50,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "dead_man.failed": ("reason", "error"),
     "store.failing": ("error",),
     "store.restored": (),
+    "store.row_unreadable": ("table", "key"),
+    "store.created": ("url",),
     "lease.gained": (),
     "lease.ended": (),
     "config.loaded": ("source", "clusters", "sinks", "told"),
@@ -62,7 +64,7 @@ _FAULTS: Final = frozenset(
     {
         "notification.deferred", "notification.parked", "notification.abandoned",
         "notification.expired", "sink.failing", "cluster.watch_broken", "cluster.probe_failed",
-        "store.failing", "dead_man.withheld", "dead_man.failed",
+        "store.failing", "store.row_unreadable", "dead_man.withheld", "dead_man.failed",
     }
 )  # fmt: skip
 _LOG: Final = structlog.stdlib.get_logger("watcher.audit")

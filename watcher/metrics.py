@@ -54,6 +54,7 @@ class Metrics(Collector):
         self.relists = counter("watch_relists", "Complete lists", ["cluster", "reason"])
         self.probe_failures = counter("probe_failures", "Failed probes", ["cluster", "reason"])
         self.watch_events = counter("watch_events", "Changes that the watch showed", ["cluster"])
+        self.unreadable_rows = counter("unreadable_rows", "Damaged rows of the store", ["table"])
         self.store_errors = counter("store_errors", "Operations that the store refused")
         self.dead_man_pings = counter("dead_man_pings", "What became of them", ["outcome"])
         self.dead_man_withheld = gauge("dead_man_withheld", "Whether there is a reason for none")

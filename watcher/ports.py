@@ -226,6 +226,9 @@ class Store(Protocol):
     async def load(self, cluster: str) -> Sequence[Saved]:
         """All subjects of a cluster, its open digests and itself included."""
 
+    async def clusters(self) -> Sequence[str]:
+        """The names of those of which it knows any subject."""
+
     async def seen_at(self, cluster: str) -> datetime | None:
         """When a process last had the cluster in sight; None before the first time."""
 

@@ -167,6 +167,11 @@ class Reporting:
             self._store_failed = ""
             audit.emit("store.restored")
 
+    def unreadable(self, table: str, key: str) -> None:
+        """A row of the store is damaged: it is out of the way, and of no more use."""
+        self._metrics.unreadable_rows.labels(table).inc()
+        audit.emit("store.row_unreadable", table=table, key=key)
+
     def leads(self, leading: bool) -> None:
         """This process has become the writer, or is it no more."""
         self._view.leading = leading

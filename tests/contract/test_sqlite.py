@@ -1,11 +1,13 @@
 """SQLite's side of the store: its file, its lock, its schema, and what it says when it cannot."""
 
+import asyncio
 import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -187,6 +189,83 @@ async def test_relative_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (tmp_path / "here.db").exists()
 
 
+def test_a_link_is_no_second_store(url: str, path: Path) -> None:
+    """Whatever name a process knows the file by, it is one file and has one writer."""
+    link = path.parent / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    store = opened(url, exclusive=True)
+    with pytest.raises(StoreError, match="in use by another"):
+        opened(f"sqlite:///{link}", exclusive=True)
+    asyncio.run(store.close())
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", ".lock"], ids=["file", "log", "lock"])
+async def test_a_file_that_is_gone_is_noticed(url: str, path: Path, suffix: str) -> None:
+    """Nothing is written where nobody will find it; put back, it goes on as if nothing had been."""
+    store = opened(url, exclusive=True)
+    await store.record(told(event(1)), NOW)
+    file = path.with_name(path.name + suffix)
+    file.rename(path.parent / "aside")
+    for _ in ("gone", "another in its place"):
+        for refused in (store.ping(), store.record(told(event(2)), NOW), store.renew()):
+            with pytest.raises(StoreError, match=f"{file.name} was deleted or replaced"):
+                await refused
+        file.touch()
+    (path.parent / "aside").replace(file)
+    await store.ping()
+    await store.record(told(event(2)), NOW)
+    assert len(await store.claim("hook", NOW, 9)) == 2
+    await store.close()
+
+
+def killed_after_a_commit(url: str) -> None:
+    """Leaves what a process leaves that was killed."""
+    script = (
+        "import asyncio, os, sys; from tests.deliveries import *; "
+        "from watcher.stores.database import open_store\n"
+        "async def main():\n"
+        "    store = open_store(sys.argv[1], exclusive=True)\n"
+        "    await store.record(told(event(1)), NOW)\n"
+        "    await store.claim('hook', NOW, 1)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "asyncio.run(main())"
+    )
+    assert subprocess.run([sys.executable, "-c", script, url], check=False).returncode == -9
+
+
+@pytest.mark.timeout(60)
+def test_a_damaged_file_is_refused(url: str, path: Path) -> None:
+    """With what to do in one line; the file is left as it is, and no empty one takes its place."""
+    killed_after_a_commit(url)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint")
+        content = bytearray(path.read_bytes())
+        content[4096 * 3 : 4096 * 5] = b"\xff" * 8192
+    path.write_bytes(content)
+    path.with_name(f"{path.name}-wal").write_bytes(b"left over")
+    with pytest.raises(StoreError, match=r"is damaged \(.*\): put a copy back, or move it away"):
+        opened(url, exclusive=True)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.timeout(60)
+def test_a_lost_file_is_not_replaced_by_an_empty_one(url: str, path: Path) -> None:
+    """If its log is still there, something was lost that nobody meant to lose."""
+    killed_after_a_commit(url)
+    path.unlink()
+    with pytest.raises(StoreError, match=r"is gone and watcher\.db-wal is still there"):
+        opened(url, exclusive=True)
+
+
+def test_a_new_store_is_known_as_one(url: str) -> None:
+    """An empty record where there should be one can be told from the one that was there."""
+    for expected in (True, False):
+        store = opened(url, exclusive=True)
+        assert store.empty is expected
+        asyncio.run(store.close())
+
+
 async def test_a_full_disk(url: str) -> None:
     """What does not fit is not there, the store says so, and works again once there is room."""
     store = opened(url)
@@ -223,17 +302,6 @@ async def test_a_locked_database(url: str, path: Path) -> None:
     await store.close()
 
 
-async def test_a_row_that_cannot_be_read(url: str, path: Path) -> None:
-    """A damaged row is an error of the store, like any other."""
-    store = opened(url)
-    await store.record(Record(saved=(Saved(Subject("prod"), Steady()),)), NOW)
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute('UPDATE phases SET body = \'{"type": "unheard of"}\'')
-    with pytest.raises(StoreError, match="cannot be read"):
-        await store.load("prod")
-    await store.close()
-
-
 async def test_errors_hold_no_values(url: str, path: Path) -> None:
     """An error's text, its causes included, repeats nothing of what was to be written."""
     store = opened(url)
@@ -251,19 +319,24 @@ async def test_errors_hold_no_values(url: str, path: Path) -> None:
 @pytest.mark.timeout(60)
 async def test_a_killed_process_leaves_what_it_committed(url: str) -> None:
     """The file of a process that was killed opens clean, with all that had been committed."""
-    script = (
-        "import asyncio, os, sys; from tests.deliveries import *; "
-        "from watcher.stores.database import open_store\n"
-        "async def main():\n"
-        "    store = open_store(sys.argv[1], exclusive=True)\n"
-        "    await store.record(told(event(1)), NOW)\n"
-        "    await store.claim('hook', NOW, 1)\n"
-        "    os.kill(os.getpid(), 9)\n"
-        "asyncio.run(main())"
-    )
-    assert subprocess.run([sys.executable, "-c", script, url], check=False).returncode == -9  # noqa: ASYNC221
+    killed_after_a_commit(url)
     store = opened(url, exclusive=True)
     assert await store.reclaim("hook", NOW) == 1
     (claimed,) = await store.claim("hook", NOW, 1)
     assert (claimed.event, claimed.ambiguous) == (event(1), True)
+    await store.close()
+
+
+async def test_damaged_text_and_times(url: str, path: Path) -> None:
+    """Bytes that are no text, and a time that is none, cost one row at most."""
+    store = opened(url)
+    for number in (1, 2, 3):
+        await store.record(told(event(number)), NOW)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE deliveries SET due = 'soon' WHERE event = ?", [event(1).id])
+        db.execute("UPDATE events SET body = CAST(x'ff' AS TEXT) WHERE id = ?", [event(2).id])
+    assert [claimed.event for claimed in await store.claim("hook", NOW, 9)] == [event(3)]
+    assert await store.next_due("hook") is None
+    await store.reclaim("hook", NOW, [event(3).incident])
+    assert await store.next_due("hook") == NOW + timedelta(hours=1)
     await store.close()

@@ -34,6 +34,7 @@ from watcher.core.retry import Breaker, SinkState
 from watcher.errors import StoreError
 from watcher.ports import Claim, Record, Saved, Settlement, Store
 from watcher.stores.database import migrate, open_store
+from watcher.stores.sql import SqlStore
 
 CHAT = (Part.EDIT, Part.REPLY)
 INCIDENT = Incident(
@@ -56,7 +57,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
+async def store(url: str) -> AsyncIterator[SqlStore]:
     opened = open_store(url)
     yield opened
     await opened.close()
@@ -432,3 +433,80 @@ async def test_retention_forgets_only_what_is_over_and_told(store: Store) -> Non
     assert await store.prune(later(86_400)) == 1
     left = {row.event.incident for row in await store.history()}
     assert left == {event(unsent).incident, event(still_open).incident}
+
+
+def damage(url: str, statement: str) -> None:
+    """Write what our code never would."""
+    rival = (
+        sqlite3.connect(url.removeprefix("sqlite:///"))
+        if url.startswith("sqlite:")
+        else psycopg.connect(url)
+    )
+    with closing(rival), rival:
+        rival.execute(statement)
+
+
+def notes(store: SqlStore) -> list[tuple[str, str]]:
+    told: list[tuple[str, str]] = []
+    store.unreadable = lambda table, key: told.append((table, key))
+    return told
+
+
+async def test_a_damaged_phase_is_set_aside(url: str, store: SqlStore) -> None:
+    """One subject is judged as if new, loudly, and all others are as they were; its row is kept."""
+    damaged, phase = notes(store), Firing(INCIDENT)
+    again = Saved(Subject("prod", "shop", "one", "one"), phase)
+    for name in ("one", "two"):
+        saved = Saved(Subject("prod", "shop", name, name), phase)
+        await store.record(Record(saved=(saved,)), NOW)
+    for _ in (1, 2):
+        damage(url, "UPDATE phases SET body = '{\"type\": \"unheard of\"}' WHERE uid = 'one'")
+        assert [saved.subject.name for saved in await store.load("prod")] == ["two"]
+        assert [saved.subject.name for saved in await store.load("prod")] == ["two"]
+        assert damaged == [("phases", "one")]
+        damaged.clear()
+        await store.record(Record(saved=(again,)), NOW)
+        assert len(await store.load("prod")) == 2
+    await store.record(Record(forgotten=(again.subject, Subject("prod", uid="two"))), NOW)
+    assert await store.clusters() == []
+
+
+DAMAGES = [
+    pytest.param("UPDATE events SET body = 'x' WHERE id = '{event}'", id="event"),
+    pytest.param("UPDATE deliveries SET part = 'x' WHERE event = '{event}'", id="delivery"),
+    pytest.param("UPDATE deliveries SET state = 'x' WHERE event = '{event}'", id="state"),
+]
+
+
+@pytest.mark.parametrize("statement", DAMAGES)
+async def test_a_damaged_delivery_is_given_up(url: str, store: SqlStore, statement: str) -> None:
+    """It is dead and said to be; its own incident's next ones and all others are sent."""
+    damaged = notes(store)
+    bad = event(2)
+    await store.record(told(bad, event(2, 2, Edge.RECOVERED)), NOW)
+    await store.record(told(event(1)), NOW)
+    damage(url, statement.format(event=bad.id))
+    claims = await store.claim("hook", NOW, 9)
+    assert [claimed.event for claimed in claims] == [event(2, 2, Edge.RECOVERED), event(1)]
+    assert damaged == [("deliveries", delivery(bad).id)]
+    assert {row.delivery.reason for row in await store.history()} >= {"", "unreadable"} or (
+        "part" in statement
+    )
+    assert await store.next_due("hook") is None
+    assert len(await store.queue(NOW)) == 1
+
+
+async def test_what_is_damaged_beside_a_delivery_only_misses_from_it(
+    url: str, store: SqlStore
+) -> None:
+    """The newest event, a receipt, a sink's state: the message goes out with what is left."""
+    await store.record(told(event(1), sink="chat", parts=(Part.POST,)), NOW)
+    await deliver(store, "chat", receipt={"ts": "1.2"})
+    await store.record(told(event(1, 2, Edge.UPDATED), sink="chat", parts=(Part.REPLY,)), NOW)
+    await store.record(Record(events=(event(1, 3, Edge.UPDATED),)), NOW)
+    damage(url, "UPDATE deliveries SET receipt = '{' WHERE receipt IS NOT NULL")
+    damage(url, f"UPDATE events SET body = '' WHERE id = '{event(1, 3).id}'")
+    damage(url, "INSERT INTO sinks VALUES ('chat', '[]')")
+    claimed = await claim_one(store, "chat")
+    assert (claimed.thread, claimed.latest) == (None, claimed.event)
+    assert await store.sink_state("chat") == SinkState()

@@ -133,6 +133,8 @@ def everything(reporting: Reporting) -> None:
     reporting.store_works()
     reporting.leads(True)
     reporting.leads(False)
+    reporting.unreadable("phases", "uid")
+    audit.emit("store.created", url="sqlite:///watcher.db")
     audit.emit("config.loaded", source="f", clusters=["c"], sinks=["oncall"], told=["oncall"])
     audit.emit("process.started", version="1", address=":8080")
     audit.emit("process.stopped", reason="asked to")

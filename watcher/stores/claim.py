@@ -1,6 +1,6 @@
 """Taking deliveries to be sent: the queue's order in SQL, each incident's in `core.outbox`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -52,12 +52,18 @@ NEXT_DUE = select(_d.due).where(_OPEN, ~_TAKEN).order_by(_d.due).limit(1)
 
 
 def take(
-    db: Connection, sink: str, now: datetime, limit: int, edits_from: datetime | None
+    db: Connection,
+    sink: str,
+    now: datetime,
+    limit: int,
+    edits_from: datetime | None,
+    unreadable: list[str],
 ) -> list[Claim]:
     """Claim up to `limit` deliveries, one of an incident, and none of one that is in flight.
 
     An incident that is due but must wait is put off as a whole, so that it neither stands in the
-    way of others nor keeps `NEXT_DUE` in the past.
+    way of others nor keeps `NEXT_DUE` in the past. A delivery that cannot be read, or whose event
+    cannot, is settled as dead and its id added to `unreadable`: others are not to wait for it.
     """
 
     def claims() -> Iterator[Claim]:
@@ -66,7 +72,12 @@ def take(
             heads = db.scalars(_HEADS, asked | {"batch": batch}).all()
             for incident in heads:
                 mine = asked | {"of_incident": incident}
-                found = [_read(row) for row in db.execute(_UNSENT, mine).mappings()]
+                there = db.execute(_UNSENT, mine).mappings().all()
+                found = _readable(there)
+                if len(found) < max(len(there), 1):
+                    unreadable.extend(_give_up(db, mine, [row["id"] for row in found], now))
+                if not found:
+                    continue
                 choice = choose([row["unsent"] for row in found], now, edits_from)
                 if choice.due <= now:
                     yield _claim(db, found, choice, now)
@@ -77,6 +88,19 @@ def take(
                 return
 
     return list(islice(claims(), limit))
+
+
+def _readable(found: Iterable[rows.Row]) -> list[rows.Row]:
+    return [row for row in (rows.readable(_read, each) for each in found) if row is not None]
+
+
+def _give_up(db: Connection, mine: rows.Row, but: Sequence[str], now: datetime) -> Sequence[str]:
+    """Settle what is left of an incident for a sink, and say what that was."""
+    end = {"state": DeliveryState.DEAD, "reason": "unreadable", "settled_at": now}
+    lost = (_OPEN, _d.incident == bindparam("of_incident"), _d.id.not_in(but))
+    ids = db.scalars(select(_d.id).where(*lost), mine).all()
+    db.execute(update(deliveries).where(_d.id.in_(ids)).values(end))
+    return ids
 
 
 def _read(row: rows.Row) -> rows.Row:
@@ -97,7 +121,8 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
     if choice.supersede:
         _supersede(db, [one.id for one in choice.supersede], sent.id, now)
     db.execute(_TAKE, {"taken": sent.id, "now": now})
-    covered = [_read(one) for one in db.execute(_COVERED, {"by": sent.id}).mappings()]
+    covered = _readable(db.execute(_COVERED, {"by": sent.id}).mappings())
+    latest = db.scalars(_LATEST, {"incident": sent.incident}).first()
     untold = sorted([row, *covered], key=lambda one: one["sequence"])
     return Claim(
         delivery=sent,
@@ -106,7 +131,7 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
         ambiguous=row["ambiguous"],
         last_error=row["reason"],
         event=row["told"],
-        latest=rows.event(db.execute(_LATEST, {"incident": sent.incident}).scalar_one()),
+        latest=rows.readable(rows.event, latest) or row["told"],
         thread=_thread(db, row) if sent.part in (Part.EDIT, Part.REPLY) else None,
         # Each once: a post may replace both the edit and the reply of an event.
         covers=tuple({one["told"].sequence: one["told"] for one in untold}.values()),
@@ -128,7 +153,7 @@ def _thread(db: Connection, row: rows.Row) -> Json | None:
     posted = select(_d.receipt).where(_d.incident == row["incident"], _d.sink == row["sink"])
     newest = posted.order_by(_d.settled_at.desc(), _d.sequence.desc())
     receipt = db.scalars(newest.where(_d.receipt.is_not(None)).limit(1)).first()
-    return rows.receipt(receipt) if receipt else None
+    return rows.readable(rows.receipt, receipt)
 
 
 def _members(db: Connection, event: Event) -> tuple[Event, ...]:
@@ -137,4 +162,5 @@ def _members(db: Connection, event: Event) -> tuple[Event, ...]:
         return ()
     grouped = (_d.digest == event.incident) & (_d.state == DeliveryState.GROUPED)
     members = _NEWEST.where(incidents.c.id.in_(select(_d.incident).where(grouped)))
-    return tuple(map(rows.event, db.scalars(members.order_by(incidents.c.id))))
+    bodies = db.scalars(members.order_by(incidents.c.id))
+    return tuple(filter(None, (rows.readable(rows.event, body) for body in bodies)))

@@ -38,9 +38,11 @@ def open_store(url: str, *, exclusive: bool = False) -> SqlStore:
             held.enter_context(sqlite.locked(path))
         with sqlite.alone(path):
             engine = sqlite.engine(path)
-            _bring_up_to_date(engine, str(path))
+            if exclusive:
+                sqlite.check(path, engine)
+            before, _ = _bring_up_to_date(engine, str(path))
         lease = sqlite.FileLease(path) if exclusive else None
-        return SqlStore(engine, lease, release=held.pop_all().close)
+        return SqlStore(engine, lease, release=held.pop_all().close, empty=before is None)
 
 
 def migrate(url: str) -> tuple[str | None, str]:

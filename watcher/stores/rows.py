@@ -1,16 +1,26 @@
 """How values are written as rows and read back; JSON where no query looks inside."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import asdict
 
-from watcher.core.model import ENDS, Delivery, DeliveryState, Event, Json
+from watcher.core.model import (
+    ENDS,
+    Delivery,
+    DeliveryState,
+    Edge,
+    Event,
+    Json,
+    Severity,
+    Subject,
+)
 from watcher.core.retry import SinkState
 from watcher.ports import LedgerRow, Saved
 
+T = TypeVar("T")
 Row = Mapping[Any, Any]
 
 OPEN: Final = frozenset({DeliveryState.PENDING, DeliveryState.INFLIGHT, DeliveryState.PARKED})
@@ -26,6 +36,14 @@ _encoder = msgspec.json.Encoder()
 def json(value: object) -> str:
     """As it is kept in a text column."""
     return _encoder.encode(value).decode()
+
+
+def readable(decode: Callable[[Any], T], value: object) -> T | None:
+    """Decode what was stored, or None: one damaged row must not stop all others."""
+    try:
+        return decode(value)
+    except (msgspec.MsgspecError, TypeError, ValueError):
+        return None
 
 
 def text(value: str) -> str:
@@ -81,7 +99,10 @@ def delivery(row: Row) -> Delivery:
 
 def ledger_row(row: Row) -> LedgerRow:
     """Read a delivery with its event and all that became of it."""
-    told, error = event(row["body"]), row["detail"]
-    return LedgerRow(
-        delivery(row), told, row["attempts"], row["recorded_at"], row["settled_at"], error
-    )
+    at = row["recorded_at"]
+    lost = Event(
+        row["incident"], row["sequence"], Edge.UPDATED, Subject(""), at, at, at,
+        "unreadable", Severity.WARNING, "",
+    )  # fmt: skip
+    told, error = readable(event, row["body"]) or lost, row["detail"]
+    return LedgerRow(delivery(row), told, row["attempts"], at, row["settled_at"], error)

@@ -1,10 +1,13 @@
 """The tables. A change here needs a migration, one that the version before can still run on."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
+
+from watcher.core.model import EPOCH
 
 REVISION: Final = 1
 """The newest migration, so that a start need not import Alembic to see that none is due."""
@@ -27,6 +30,20 @@ class Instant(sa.TypeDecorator[datetime]):
     def process_result_value(self, value: datetime | None, _dialect: sa.Dialect) -> datetime | None:
         """Aware, always."""
         return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+    def result_processor(
+        self, dialect: sa.Dialect, coltype: object
+    ) -> Callable[[Any], datetime | None] | None:
+        """A damaged time is one long ago, so that whatever it belongs to comes up and is dealt with."""
+        process = super().result_processor(dialect, coltype)
+
+        def lenient(value: object) -> datetime | None:
+            try:
+                return process(value) if process else None
+            except ValueError:
+                return EPOCH
+
+        return process and lenient
 
 
 def _keys(*names: str) -> list[sa.Column[Any]]:

@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
-import msgspec
 from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from watcher.core.model import DeliveryState, Event
+from watcher.core.model import EPOCH, DeliveryState, Event
 from watcher.core.retry import LONGEST_WAIT, SinkState
 from watcher.errors import Deposed, StoreError, Unsure
 from watcher.ports import Claim, LedgerRow, Record, Saved, Settlement
@@ -29,6 +28,14 @@ _d = deliveries.c
 _OPEN = _d.settled_at.is_(None)
 _FORGET = delete(phases).where(
     phases.c.cluster == bindparam("of_cluster"), phases.c.uid == bindparam("of_uid")
+)
+
+_ASIDE: Final = "unreadable/"
+_KEPT = ~phases.c.uid.startswith(_ASIDE)
+_RENAME = (
+    update(phases)
+    .where(phases.c.cluster == bindparam("of_cluster"), phases.c.uid == bindparam("damaged"))
+    .values(uid=bindparam("of_uid"))
 )
 
 
@@ -62,7 +69,12 @@ class SqlStore:
         *,
         cut: Callable[[Any], None] | None = None,
         release: Callable[[], None] | None = None,
+        empty: bool = False,
     ) -> None:
+        self.empty: Final = empty
+        """Whether there was nothing before it was opened."""
+        self.unreadable: Callable[[str, str], None] = lambda table, key: None
+        """Told of each row that is damaged, and was put out of the way of all others."""
         self._reads = engine
         self._writes = engine.execution_options(begin="BEGIN IMMEDIATE")
         self._lease = lease
@@ -100,8 +112,18 @@ class SqlStore:
 
     async def load(self, cluster: str) -> Sequence[Saved]:
         """See `ports.Store`."""
-        found = select(phases.c.body).where(phases.c.cluster == cluster)
-        return await self._read(lambda db: [rows.saved(body) for body in db.scalars(found)])
+        found = select(phases.c.uid, phases.c.body).where(phases.c.cluster == cluster, _KEPT)
+        kept = await self._read(lambda db: db.execute(found).all())
+        read = {uid: rows.readable(rows.saved, body) for uid, body in kept}
+        if damaged := [uid for uid, saved in read.items() if saved is None]:
+            await self._write(lambda db: _set_aside(db, cluster, damaged))
+            self._tell("phases", damaged)
+        return [saved for saved in read.values() if saved is not None]
+
+    async def clusters(self) -> Sequence[str]:
+        """Of which anything is remembered."""
+        found = select(phases.c.cluster).where(_KEPT).distinct().order_by(phases.c.cluster)
+        return await self._read(lambda db: db.scalars(found).all())
 
     async def seen_at(self, cluster: str) -> datetime | None:
         """None before the first time."""
@@ -167,7 +189,10 @@ class SqlStore:
         self, sink: str, now: datetime, limit: int, edits_from: datetime | None = None
     ) -> Sequence[Claim]:
         """See `stores.claim`."""
-        return await self._write(lambda db: take(db, sink, now, limit, edits_from))
+        damaged: list[str] = []
+        claims = await self._write(lambda db: take(db, sink, now, limit, edits_from, damaged))
+        self._tell("deliveries", damaged)
+        return claims
 
     async def settle(self, settlement: Settlement) -> None:
         """Write an attempt's end, and how its sink stands."""
@@ -198,7 +223,7 @@ class SqlStore:
         """A fresh one before the first trouble."""
         found = select(sinks.c.body).where(sinks.c.name == sink)
         kept = await self._read(lambda db: db.scalar(found))
-        return rows.sink_state(kept) if kept else SinkState()
+        return rows.readable(rows.sink_state, kept) or SinkState()
 
     async def standing(self, sink: str, since: datetime) -> Sequence[Event]:
         """See `ports.Store`."""
@@ -208,11 +233,13 @@ class SqlStore:
         newest = (events.c.incident == i.id) & (events.c.sequence == i.sequence)
         stands = i.ended_at.is_(None) | (i.ended_at > since)
         found = select(events.c.body).join(incidents, newest).where(stands, told)
-        return await self._read(lambda db: [rows.event(body) for body in db.scalars(found)])
+        bodies = await self._read(lambda db: db.scalars(found).all())
+        return [event for event in (rows.readable(rows.event, body) for body in bodies) if event]
 
     async def next_due(self, sink: str) -> datetime | None:
         """See `ports.Store`."""
-        return await self._read(lambda db: db.scalar(NEXT_DUE, {"of_sink": sink}))
+        due = await self._read(lambda db: db.scalar(NEXT_DUE, {"of_sink": sink}))
+        return None if due == EPOCH else due  # a damaged one is not due before it is reclaimed
 
     async def queue(self, now: datetime) -> Sequence[tuple[str, DeliveryState, int, datetime]]:
         """See `ports.Store`."""
@@ -220,7 +247,8 @@ class SqlStore:
         waiting = select(*group, func.count(), func.min(_d.recorded_at)).where(_OPEN)
         ordered = waiting.group_by(*group).order_by(*group)
         found = await self._read(lambda db: db.execute(ordered).all())
-        return [(sink, DeliveryState(state), count, oldest) for sink, state, count, oldest in found]
+        known = DeliveryState.__members__.values()
+        return [(row[0], DeliveryState(row[1]), row[2], row[3]) for row in found if row[1] in known]
 
     async def history(
         self,
@@ -248,9 +276,8 @@ class SqlStore:
         ):
             if wanted:
                 found = found.where(column == wanted)
-        return await self._read(
-            lambda db: [rows.ledger_row(row) for row in db.execute(found).mappings()]
-        )
+        there = await self._read(lambda db: db.execute(found).mappings().all())
+        return [row for row in (rows.readable(rows.ledger_row, one) for one in there) if row]
 
     async def prune(self, before: datetime) -> int:
         """Forget incidents that ended before, with all that was told of them; say how many.
@@ -279,6 +306,10 @@ class SqlStore:
         self._thread.shutdown()
         if self._release is not None:
             self._release()
+
+    def _tell(self, table: str, damaged: Sequence[str]) -> None:
+        for key in damaged:
+            self.unreadable(table, key)
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         """Checked in the very transaction: what was stopped in between writes nothing any more."""
@@ -316,8 +347,8 @@ class SqlStore:
             raise Unsure(f"no answer within {_LONGEST:.0f} s") from None
         except SQLAlchemyError as error:
             raise store_error(error) from error
-        except msgspec.MsgspecError as error:
-            raise StoreError(f"a row cannot be read: {error}") from error
+        except ValueError as error:  # of what the driver cannot write or read
+            raise StoreError(str(error)) from error
 
 
 def _commit(db: Connection) -> None:
@@ -327,6 +358,14 @@ def _commit(db: Connection) -> None:
         if error.connection_invalidated:
             raise Unsure(str(store_error(error))) from error
         raise
+
+
+def _set_aside(db: Connection, cluster: str, uids: Sequence[str]) -> None:
+    """Keep what cannot be read where nobody looks for it, for whoever wants to mend it."""
+    for uid in uids:
+        aside = {"of_cluster": cluster, "of_uid": f"{_ASIDE}{uid}"}
+        db.execute(_FORGET, aside)
+        db.execute(_RENAME, {**aside, "damaged": uid})
 
 
 def store_error(error: SQLAlchemyError) -> StoreError:

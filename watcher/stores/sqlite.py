@@ -79,7 +79,8 @@ class FileLease:
     """Whoever has the lock file has the database, as long as both are the files that were opened."""
 
     def __init__(self, path: Path) -> None:
-        self._files = {file: _identity(file) for file in (path, _lock_file(path))}
+        files = (path, _log_file(path), _lock_file(path))
+        self._files = {file: identity for file in files if (identity := _identity(file))}
 
     def acquire(self, db: Connection) -> bool:
         """It was ours from the start."""
@@ -102,6 +103,28 @@ class FileLease:
         """It is given back with the process."""
 
 
+def check(path: Path, engine: Engine) -> None:
+    """Raise StoreError for a file that was damaged or lost while nobody had it open."""
+    left_over = (log := _log_file(path)).exists() and log.stat().st_size > 0
+    if left_over and not path.stat().st_size:
+        raise StoreError(
+            f"{path} is gone and {log.name} is still there: put it back, or move that away too "
+            "to start without a record"
+        )
+    if left_over:  # nobody has closed it
+        with engine.begin() as db:
+            found = db.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+        if found != "ok":
+            raise StoreError(
+                f"{path} is damaged ({str(found).splitlines()[-1]}): put a copy back, or move it away to start "
+                "without a record"
+            )
+
+
+def _log_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
 def _lock_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
@@ -116,8 +139,14 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 def _connected(connection: SqliteConnection, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: see _begin
+    connection.text_factory = _text
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _text(stored: bytes) -> str:
+    """A damaged byte costs a letter or a row, not the whole query."""
+    return stored.decode(errors="replace")
 
 
 def _begin(connection: Connection) -> None:
