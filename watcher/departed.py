@@ -18,7 +18,7 @@ async def close_departed(
 ) -> None:
     """Close what is open of every other cluster, and forget it. Raises StoreError."""
     for name in await store.clusters():
-        if name in watched:
+        if name in watched or not name:  # the watcher's own have none
             continue
         now = clock.now()
         saved = await store.load(name)
