@@ -40,8 +40,8 @@ USERS = MappingProxyType(
 CONTROLLERS = (
     "deployment,replicaset,garbagecollector,namespace,endpointslice,job,resourcequota-controller"
 )
-#: What gives every namespace an account, and every pod a way to use it.
-ACCOUNT_CONTROLLERS = "serviceaccount,root-ca-cert-publisher,ttl-after-finished"
+#: What gives every namespace an account, and cleans up behind releases.
+ACCOUNT_CONTROLLERS = "serviceaccount,root-ca-cert-publisher,ttl-after-finished,pvc-protection"
 START_TIMEOUT = 60
 STOP_TIMEOUT = 10
 LOG_TAIL = 30

@@ -11,6 +11,7 @@ from tests.controlplane.binaries import ControlPlaneUnavailable
 from tests.controlplane.client import Client
 from tests.controlplane.plane import ControlPlane, StartError
 from tests.deploy import tools
+from tests.deploy.node import Node
 from tests.deploy.release import Release
 from tests.parts import leave_out, say, without
 
@@ -49,7 +50,7 @@ def commands(pytestconfig: pytest.Config) -> Mapping[str, Path]:
 
 @pytest.fixture(scope="session")
 def cluster(commands: Mapping[str, Path]) -> Iterator[ControlPlane]:
-    started = ControlPlane(accounts=True)
+    started = ControlPlane(accounts=True, kubelet=Node)
     try:
         started.start()
     except StartError as error:
@@ -59,6 +60,12 @@ def cluster(commands: Mapping[str, Path]) -> Iterator[ControlPlane]:
         yield started
     finally:
         started.stop()
+
+
+@pytest.fixture
+def node(cluster: ControlPlane) -> Node:
+    assert isinstance(cluster.kubelet, Node)
+    return cluster.kubelet
 
 
 @pytest.fixture

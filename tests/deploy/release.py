@@ -26,7 +26,7 @@ class Release:
         self._helm = commands["helm"]
         self._kubectl = commands["kubectl"]
         self._folder = folder
-        self._variables = {"KUBECONFIG": str(kubeconfig), "HELM_CACHE_HOME": str(folder)}
+        self._variables = {"KUBECONFIG": str(kubeconfig), "HOME": str(folder)}
 
     def render(self, values: Json, *flags: str) -> list[Json]:
         """Every object that an installation with these values would make, the hooks too."""

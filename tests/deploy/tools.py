@@ -47,7 +47,7 @@ def call(*command: str | Path, **variables: str) -> str:
 
 def attempt(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command that may fail, with no variables but these and those it cannot do without."""
-    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent", **variables}
+    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **variables}
     return subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=TIMEOUT, check=False
     )

@@ -1,0 +1,56 @@
+"""What the workflow runs on kind runs here too, on the real API server with pods as processes."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.controlplane.plane import ControlPlane
+from tests.deploy.node import Node
+
+SCRIPT = Path(__file__).parents[2] / "deploy" / "e2e" / "run"
+LIMIT = 100
+
+
+@pytest.mark.timeout(120)
+def test_sqlite(
+    commands: Mapping[str, Path], cluster: ControlPlane, node: Node, tmp_path: Path
+) -> None:
+    """Installed, asked, told of what breaks and of its end, upgraded, uninstalled."""
+    end_to_end("sqlite", commands, cluster, node, tmp_path)
+
+
+def end_to_end(
+    store: str,
+    commands: Mapping[str, Path],
+    cluster: ControlPlane,
+    node: Node,
+    folder: Path,
+    **variables: str,
+) -> None:
+    namespace = f"e2e-{store}"
+    kubeconfig = cluster.write_kubeconfig(folder / "kubeconfig", "admin")
+    node.run_pods_of(namespace, folder, kubeconfig)
+    env = {
+        "PATH": f"{commands['helm'].parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(kubeconfig),
+        "HOME": str(folder),  # Helm and kubectl keep caches there
+        **variables,
+    }
+    said = folder / "run.log"
+    code: int | None = None
+    with said.open("w") as output, contextlib.suppress(subprocess.TimeoutExpired):
+        code = subprocess.run(
+            [SCRIPT, store, namespace],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=LIMIT,
+            check=False,
+        ).returncode
+    assert code == 0, f"{code} (None: not within {LIMIT} s)\n{said.read_text()}"
+    assert said.read_text().endswith(f"== done: {store}\n")
