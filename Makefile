@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-# Real parts that this machine cannot have, by name: make test WITHOUT=controlplane
+# Real parts that this machine cannot have, by name: make test WITHOUT=controlplane,alertmanager
 WITHOUT ?=
 export WITHOUT
 

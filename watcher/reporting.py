@@ -120,10 +120,14 @@ class Reporting:
         self._metrics.sink_parked.labels(sink).set(0)
         audit.emit("sink.resumed", sink=sink)
 
-    def not_restated(self, sink: str, error: SinkError) -> None:
-        """A level-triggered sink, or a peer of it, did not take all that stands."""
-        self._metrics.failed(sink, error.reason)
-        self._view.sink_troubles[sink] = str(error)
+    def restated(self, sink: str, missed: Sequence[SinkError], *, nobody: bool = False) -> None:
+        """A level-triggered sink was told all that stands, but for some of its peers, or all."""
+        for error in missed:
+            self._metrics.failed(sink, error.reason)
+        if nobody:
+            self._view.sink_troubles[sink] = str(missed[0])
+        else:
+            self._view.sink_troubles.pop(sink, None)
 
     def abandoned(self, claim: Claim, error: SinkError) -> None:
         """The sink will never take this one."""

@@ -17,8 +17,8 @@ _ENDED_FOR: Final = timedelta(minutes=5)
 class LevelSink(Sink, Protocol):
     """A sink that forgets what it is not told again."""
 
-    async def restate(self, standing: Sequence[Notification]) -> None:
-        """Tell all of it; raises SinkError when not everybody has it."""
+    async def restate(self, standing: Sequence[Notification]) -> Sequence[SinkError]:
+        """Tell all of it; returns why some peers do not have it, raises SinkError if none has."""
 
 
 class Restating:
@@ -42,11 +42,14 @@ class Restating:
         name = self._sink.traits.name
         try:
             standing = await self._store.standing(name, now - _ENDED_FOR)
-            await self._sink.restate([self._notification(event) for event in standing])
+            told = [self._notification(event) for event in standing]
+            missed = await self._sink.restate(told)
         except StoreError as error:
             self._reporting.store_refused(error)
         except SinkError as error:
-            self._reporting.not_restated(name, error)
+            self._reporting.restated(name, [error], nobody=True)
+        else:
+            self._reporting.restated(name, missed)
 
     def _notification(self, event: Event) -> Notification:
         message = compose(event, latest=event, part=Part.EVENT, now=self._clock.wall())

@@ -48,15 +48,15 @@ class Alertmanager:
 
     async def send(self, notification: Notification) -> Json | None:
         """Succeeds when one peer has it: whoever missed it gets it when it is told again."""
-        failures = await self._push(self._news([notification]))
-        if len(failures) == len(self._urls):
-            raise failures[0]
+        await self.restate([notification])
         return None
 
-    async def restate(self, standing: Sequence[Notification]) -> None:
-        """Push all that stands or has just ended; raises the SinkError of a peer without it."""
-        for failure in await self._push(self._news(standing)):
-            raise failure
+    async def restate(self, standing: Sequence[Notification]) -> Sequence[SinkError]:
+        """Push all that stands or has just ended; returns why some peers do not have it."""
+        failures = await self._push(self._news(standing))
+        if len(failures) == len(self._urls):
+            raise failures[0]
+        return failures
 
     def _news(self, notifications: Iterable[Notification]) -> list[Json]:
         """Their alerts, without those of incidents that a newer one of the same subject has replaced."""
