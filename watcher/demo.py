@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from watcher.app import Process, run
 from watcher.clock import SystemClock
 from watcher.config import Config
 from watcher.config.load import load
+from watcher.core.compose import short_id
 from watcher.testing.apiserver import FakeApiServer
 from watcher.testing.objects import condition, deployment, set_ready
 from watcher.testing.slack import CHANNEL, FakeSlack
@@ -125,7 +127,8 @@ class _Stage:
             posts = [(p.ts, p.text) for m in self.slack.messages for p in (m, *m.replies)]
             for _, text in sorted(posts)[self._told :]:
                 headline = text.partition("\n")[0].partition(". ")[0]
-                self._console.print(Text(f"         Slack: {headline}", style="yellow"))
+                told = Text(f"Slack: {headline}", style="yellow")
+                self._console.print(Padding(told, (0, 0, 0, 9)))
             self._told = len(posts)
 
     async def roll_out(self, namespace: str, name: str) -> None:
@@ -147,7 +150,7 @@ class _Stage:
 
 async def _play(stage: _Stage, started: asyncio.Event) -> None:
     await started.wait()
-    stage.say("Watching five Deployments; holds are shortened to 3 and 4 s, heartbeats to 1 s.")
+    stage.say("Five Deployments; holds are cut to 3 and 4 s, heartbeats to 1 s.")
     await stage.wait(3)
     stage.say("shop/web rolls out a new version, pod by pod: nobody needs to know.")
     await stage.roll_out("shop", "web")
@@ -155,7 +158,7 @@ async def _play(stage: _Stage, started: asyncio.Event) -> None:
     stage.say("All pods of shop/checkout crash.")
     stage.server.set_ready("shop", "checkout", 0)
     await stage.wait(7)
-    stage.say("The API server goes away; meanwhile payments/ledger loses three of four pods.")
+    stage.say("The API server goes away; payments/ledger loses 3 of 4 pods.")
     await stage.server.stop()
     await stage.wait(2)
     stage.server.set_ready("payments", "ledger", 1)
@@ -171,8 +174,10 @@ async def _play(stage: _Stage, started: asyncio.Event) -> None:
 
 
 def _channel(slack: FakeSlack) -> Panel:
-    title = "#oncall as it stands now: one message an incident, its history in the thread"
-    return Panel(Text(slack.render()), title=title, padding=(1, 2))
+    about = "one message an incident, its history in the thread"
+    return Panel(
+        Text(slack.render()), title="#oncall as it stands now", subtitle=about, padding=(1, 2)
+    )
 
 
 def _print_audit(console: Console, lines: list[str]) -> None:
@@ -180,5 +185,6 @@ def _print_audit(console: Console, lines: list[str]) -> None:
     for line in lines:
         row = json.loads(line)
         if row["event"] == "notification.sent":
-            shown = f"{row['ts'][11:19]}  {row['part']:5}  {row['event_id']}  {row['latency']} s"
+            what = f"{row['part']:5}  incident {short_id(row['incident'])}"
+            shown = f"{row['ts'][11:19]}  {what}  {row['latency']:.3f} s after its commit"
             console.print(Text(shown, style="dim"))

@@ -425,7 +425,7 @@ async def test_an_incident_is_one_message_with_a_thread(slack: FakeSlack, bot: S
     assert [len(post.edits), [reply.broadcast for reply in post.replies]] == [2, [False, True]]
     assert thread == {"channel": CHANNEL, "ts": post.ts}
     assert "14:07 UTC Unavailable now: shop/checkout" in post.replies[0].shown
-    assert slack.render().count("(to a thread)") == 1
+    assert slack.render().count("(from a thread)") == 1
 
 
 async def test_a_message_can_be_recognised(slack: FakeSlack, bot: SlackBot) -> None:

@@ -61,7 +61,9 @@ class Post(Struct):
 
     def lines(self) -> Iterator[str]:
         """The message and its thread as on-call sees them."""
-        marks = f"{'  (edited)' if self.edits else ''}{'  (to a thread)' if self.broadcast else ''}"
+        marks = (
+            f"{'  (edited)' if self.edits else ''}{'  (from a thread)' if self.broadcast else ''}"
+        )
         yield f"[{self.at.astimezone(UTC):%H:%M:%S}] deployment-watcher{marks}"
         yield from (f"  {line}" for line in self.shown.split("\n"))
         for reply in self.replies:
