@@ -11,6 +11,7 @@ from aiohttp.web import AppRunner
 from msgspec import Struct
 
 from watcher import __version__, audit
+from watcher.alarm import StoreAlarm, notice
 from watcher.clock import SystemClock
 from watcher.cluster.api import KubeCluster
 from watcher.cluster.auth import find_auth
@@ -30,16 +31,10 @@ from watcher.config import (
     WebhookSettings,
 )
 from watcher.config.secrets import mask
-from watcher.core.compose import compose
 from watcher.core.model import (
-    Edge,
-    Event,
-    Part,
     Resolution,
     Severity,
     Subject,
-    delivery_id,
-    incident_id,
 )
 from watcher.core.planning import Audience
 from watcher.dead_man import DeadMan
@@ -143,7 +138,9 @@ class Process:
         return [name for name, task in self._loops.items() if task.done()]
 
     def _endless(self) -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
-        loops = [("leadership", self.leadership.run(self._term))]
+        told = [sink for sink in self._sinks if sink.traits.name in self._config.told]
+        alarm = StoreAlarm(self.view, told, self._clock)
+        loops = [("leadership", self.leadership.run(self._term)), ("alarm", alarm.run())]
         for cluster, follower in zip(self._clusters, self._followers, strict=True):
             loops.append((f"cluster {cluster.name}", self._follow(cluster, follower)))
         return loops
@@ -351,21 +348,8 @@ async def _test(sink: Sink, clock: Clock) -> TestResult:
 
 def _test_notification(sink: Sink, now: datetime) -> Notification:
     name = sink.traits.name
-    event = Event(
-        incident=incident_id(now, "test", name),
-        sequence=1,
-        edge=Edge.DEGRADED,
-        subject=Subject("", name=name),
-        at=now,
-        since=now,
-        opened_at=now,
-        reason="test",
-        severity=Severity.WARNING,
-        message=f"A test of the sink {name}, asked for on the command line. Nothing is wrong.",
-    )
-    part = Part.POST if sink.traits.chat else Part.EVENT
-    message = compose(event, latest=event, part=part, now=now)
-    return Notification(delivery_id(event.id, name, part), part, message, event)
+    message = f"A test of the sink {name}, asked for on the command line. Nothing is wrong."
+    return notice(sink, Subject("", name=name), "test", Severity.WARNING, message, now)
 
 
 def _since(began: datetime, clock: Clock) -> float:

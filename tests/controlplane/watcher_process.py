@@ -110,6 +110,24 @@ class WatcherProcess:
         finally:
             connection.close()
 
+    def text(self, path: str) -> str:
+        """One of its pages that is no JSON."""
+        connection = http.client.HTTPConnection(self._address, timeout=REQUEST_TIMEOUT)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    @property
+    def log_size(self) -> int:
+        return self._log.stat().st_size
+
     def rows(self, namespace: str) -> list[Json]:
         """Its Deployments as `/health/deployments` has them: none before the first list."""
         _, answer = self.get(f"/health/deployments?namespace={namespace}")
