@@ -42,6 +42,7 @@ def main() -> None:
     print(
         f"resident, after the list : {many[2]:6.1f} MB with {MANY:,}, {few[2]:.1f} MB with {FEW} (goal 150 MB)"
     )
+    print(f"most while it listed     : {many[4]:6.1f} MB; again, unchanged: {many[5]:.1f} MB")
     print(f"per Deployment, live     : {_live() / 1024:6.2f} KB (goal 1 KB)")
     print(f"idle CPU over {IDLE_SECONDS} s       : {many[3]:6.3%} of a core (goal 0.1 %)")
 
@@ -86,7 +87,7 @@ def _ignore(_: object) -> None:
     """Nobody is told."""
 
 
-async def _start(count: int) -> tuple[float, float, float, float]:
+async def _start(count: int) -> tuple[float, float, float, float, float, float]:
     server = FakeApiServer()
     for number in range(count):
         server.apply(deployment(f"team-{number % 50}", f"app-{number}", 3))
@@ -116,10 +117,24 @@ async def _start(count: int) -> tuple[float, float, float, float]:
         resident, busy = process.memory_info().rss / 1e6, sum(process.cpu_times()[:2])
         await asyncio.sleep(IDLE_SECONDS)
         idle = (sum(process.cpu_times()[:2]) - busy) / IDLE_SECONDS
+        first = _most(watcher.pid)
+        server.version += 1
+        server.compact()
+        server.reset_connections()  # the watch goes on from a version that is too old: 410
+        await server.until(
+            lambda: [seen.verb for seen in server.requests[-2:]] == ["page", "watch"]
+        )
+        again = _most(watcher.pid)
         watcher.terminate()
         await watcher.wait()
     await server.stop()
-    return ready - began, ready - first_list, resident, idle
+    return ready - began, ready - first_list, resident, idle, first, again
+
+
+def _most(pid: int) -> float:
+    """Megabytes that were ever resident."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return float(status.partition("VmHWM:")[2].split()[0]) / 1e3
 
 
 async def _ready(url: str) -> float:

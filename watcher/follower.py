@@ -16,6 +16,8 @@ from watcher.ports import Broken, Clock, Cluster, Probe, Record, Saved, Store, W
 from watcher.recording import Recorder
 from watcher.view import ClusterView, View
 
+_SLEPT = timedelta(minutes=1)
+"""Beyond two beats: a probe, its credentials and the store may take as long."""
 _SEEN_EVERY = timedelta(minutes=1)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _RETRY = 1.0
@@ -70,6 +72,7 @@ class Follower:
         self._lost = asyncio.Event()
         """Set when a stream broke that had been open."""
         self._seen_at: datetime | None = None
+        self._stepped_at = clock.now()
         self._begin()
 
     def _begin(self) -> None:
@@ -141,8 +144,7 @@ class Follower:
             events = await self.cluster.events()
             if any(self._loses_sight(event) for event in events):
                 self._lost.set()
-            async with self._turn:
-                await self.step(self._clock.now(), events)
+            await self._step_now(events)
             self._reporter.watched(self.cluster.name, events)
 
     async def probe(self) -> None:
@@ -157,11 +159,9 @@ class Follower:
             probe = await self.cluster.probe()
             if began >= beat or probe.error is None:
                 self._reporter.probed(self.cluster.name, probe)
-                async with self._turn:
-                    now = self._clock.now()
-                    await self.step(now, probe=probe)
-                    if self._recorder.writes and now - (self._seen_at or _NEVER) >= _SEEN_EVERY:
-                        await self._mark_seen(now)
+                now = await self._step_now(probe=probe)
+                if self._recorder.writes and now - (self._seen_at or _NEVER) >= _SEEN_EVERY:
+                    await self._mark_seen(now)
                 # Jittered, so that a fleet does not beat in time.
                 beat = now + self.heartbeat.policy.interval * random.uniform(0.9, 1.1)  # noqa: S311
             look = self.heartbeat.looks_again_at(probe, self._clock.now()) or beat
@@ -179,8 +179,19 @@ class Follower:
             self._changed.clear()
             if await self._clock.wait(self._changed, self.next_due()):
                 continue
-            async with self._turn:
-                await self.step(self._clock.now())
+            await self._step_now()
+
+    async def _step_now(
+        self, events: Sequence[WatchEvent] = (), probe: Probe | None = None
+    ) -> datetime:
+        """Step in turn. So long without one, since every beat makes one, is sleep (W38)."""
+        async with self._turn:
+            now = self._clock.now()
+            if now - self._stepped_at > 2 * self._reach.interval + _SLEPT:
+                self.observer.slept(self._stepped_at)
+            self._stepped_at = now
+            await self.step(now, events, probe)
+        return now
 
     async def stop(self, now: datetime) -> None:
         """Record nothing any more; keep until when the cluster was in sight: after it is blind time."""

@@ -192,6 +192,10 @@ class Observer:
         ]
         return report(seen, deleted, blind_from)
 
+    def slept(self, since: datetime) -> None:
+        """This machine was asleep: no limit ran on meanwhile, whatever the streams come to say."""
+        self._blind_from = min(self._blind_from or since, since)
+
     def last_seen(self, now: datetime) -> datetime | None:
         """Up to when the cluster was in sight: time after it does not count after a restart."""
         if self.view.complete_at is None:

@@ -40,6 +40,8 @@ class Followed:
         """When the stream fell silent; None while it speaks all the time."""
         self.refusals = 0
         """So many commits the store is yet to refuse."""
+        self.commits = 0
+        """How many it has taken."""
 
     async def at(
         self, seconds: float, events: Sequence[WatchEvent] = (), probe: Probe | None = None
@@ -106,6 +108,7 @@ async def followed(
             cluster.refusals -= 1
             raise _REFUSED
         await commit(record, at)
+        cluster.commits += 1
 
     store.record = record  # type: ignore[method-assign]  # a disk that is full
 

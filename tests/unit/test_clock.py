@@ -3,6 +3,9 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+import time_machine
+
 from watcher.clock import SystemClock
 
 
@@ -31,3 +34,13 @@ async def test_it_waits_for_the_event_or_the_time() -> None:
     event.set()
     assert await clock.wait(event, clock.now() - timedelta(days=1))
     assert await clock.wait(event, None)
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_deadlines_do_not_step(minutes):
+    """F42: what deadlines are counted in goes on as before, whatever somebody sets the time to."""
+    clock = SystemClock()
+    before = clock.now()
+    with time_machine.travel(clock.wall() + timedelta(minutes=minutes), tick=True):
+        assert abs(clock.now() - before) < timedelta(seconds=5)
+        assert abs(clock.wall() - before) > timedelta(minutes=9)

@@ -166,9 +166,9 @@ class ScopeWatch:
     def _heard(self, ask: Ask, idle: float) -> None:
         """Note the time; a gap that no deadline ended means that the machine slept (W38)."""
         now, before = self.clock.now(), self.stream.last_byte_at
-        self.stream.last_byte_at = now
         if before is not None and now - before > timedelta(seconds=idle) + _SLEPT:
             raise Expired(ask.failed("this machine was asleep"))
+        self.stream.last_byte_at = now
 
     def _take_in(self, ask: Ask, lines: Sequence[bytes]) -> None:
         """Hand on all events of one chunk in one go, and only then advance the version (W9)."""
