@@ -12,7 +12,18 @@ from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import Deposed, StoreError
 from watcher.heartbeat import Heartbeat
 from watcher.observer import Observer
-from watcher.ports import Broken, Clock, Cluster, Probe, Record, Saved, Store, WatchEvent
+from watcher.ports import (
+    Broken,
+    Clock,
+    Cluster,
+    Listed,
+    Opened,
+    Probe,
+    Record,
+    Saved,
+    Store,
+    WatchEvent,
+)
 from watcher.recording import Recorder
 from watcher.view import ClusterView, View
 
@@ -21,8 +32,8 @@ _SLEPT = timedelta(minutes=1)
 _SEEN_EVERY = timedelta(minutes=1)
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _RETRY = 1.0
-_APART = timedelta(seconds=3)
-"""Streams that are lost again and again make no more probes than this."""
+_APART = timedelta(seconds=1)
+"""Streams that come and go make no more probes than this."""
 
 
 class Reporter(Protocol):
@@ -69,8 +80,8 @@ class Follower:
         self._reporter = reporter
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
-        self._lost = asyncio.Event()
-        """Set when a stream broke that had been open."""
+        self._asked = asyncio.Event()
+        """Set when a probe need not wait for the next beat."""
         self._seen_at: datetime | None = None
         self._stepped_at = clock.now()
         self._begin()
@@ -142,20 +153,20 @@ class Follower:
         """Step with every batch that the watch delivers; never ends."""
         while True:
             events = await self.cluster.events()
-            if any(self._loses_sight(event) for event in events):
-                self._lost.set()
+            if any(self._tells_of_the_server(event) for event in events):
+                self._asked.set()
             await self._step_now(events)
             self._reporter.watched(self.cluster.name, events)
 
     async def probe(self) -> None:
-        """Step with a probe at each beat and when a stream is lost; never ends.
+        """Step with a probe at each beat, and when a stream is lost or comes back; never ends.
 
         In between it only looks whether the server is back: a look that fails is no evidence.
         """
         beat = self._clock.now()
         while True:
             began = self._clock.now()
-            self._lost.clear()
+            self._asked.clear()
             probe = await self.cluster.probe()
             if began >= beat or probe.error is None:
                 self._reporter.probed(self.cluster.name, probe)
@@ -165,13 +176,15 @@ class Follower:
                 # Jittered, so that a fleet does not beat in time.
                 beat = now + self.heartbeat.policy.interval * random.uniform(0.9, 1.1)  # noqa: S311
             look = self.heartbeat.looks_again_at(probe, self._clock.now()) or beat
-            if await self._clock.wait(self._lost, min(beat, look)):
+            if await self._clock.wait(self._asked, min(beat, look)):
                 beat = min(beat, max(began + _APART, self._clock.now()))
                 await self._clock.wait(asyncio.Event(), beat)
 
-    def _loses_sight(self, event: WatchEvent) -> bool:
-        broken = isinstance(event, Broken) and event.error is not None
-        return broken and self.view.scopes[event.scope].open
+    def _tells_of_the_server(self, event: WatchEvent) -> bool:
+        """Whether it may have just gone, or be back."""
+        if isinstance(event, Broken):
+            return event.error is not None and self.view.scopes[event.scope].open
+        return isinstance(event, Listed | Opened) and self.view.outage is not None
 
     async def keep_time(self) -> None:
         """Step at each deadline; never ends."""

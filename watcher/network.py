@@ -1,69 +1,50 @@
 """What all connections out of the process share: the environment's proxy, and how names are looked up."""
 
-import asyncio
 import ipaddress
 import os
 import socket
-import threading
 import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-_AT_ONCE: Final = 4
+from watcher.threads import Threads
+
+_AT_ONCE: Final = 32
 
 
 class Resolver(AbstractResolver):
-    """Looks names up on at most four threads of its own, which the end of the process does not await.
-
-    The event loop's are for everybody: a name server that hangs would hold up all other hosts too.
-    """
+    """Looks names up on threads of its own: a name server that hangs holds up no other host."""
 
     def __init__(self) -> None:
-        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._threads = Threads(_AT_ONCE)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Give the host's addresses; raises OSError. Giving up frees no thread before its answer."""
-        await self._free.acquire()
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[Any] | OSError] = loop.create_future()
-
-        def told(found: list[Any] | OSError) -> None:
-            self._free.release()
-            if not answer.done():
-                answer.set_result(found)
-
-        def look_up() -> None:
-            found: list[Any] | OSError
-            try:
-                found = socket.getaddrinfo(
+        """Give the host's addresses; raises OSError."""
+        try:
+            found = await self._threads.run(
+                lambda: socket.getaddrinfo(
                     host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
                 )
-            except OSError as error:
-                found = error
-            except UnicodeError:
-                found = OSError(socket.EAI_NONAME, "no name that a host can have")
-            with suppress(RuntimeError):  # the loop is closed: nobody asks any more
-                loop.call_soon_threadsafe(told, found)
-
-        threading.Thread(target=look_up, name="look up", daemon=True).start()
-        if isinstance(found := await answer, OSError):
-            raise found
+            )
+        except UnicodeError:
+            raise OSError(socket.EAI_NONAME, "no name that a host can have") from None
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return [
             ResolveResult(
                 hostname=host,
-                host=where[0],
-                port=where[1],
-                family=its_family,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                host=str(at[0]),
+                port=int(at[1]),
+                family=kind,
+                proto=proto,
+                flags=numeric,
             )
-            for its_family, _, protocol, _, where in found
+            for kind, _, proto, _, at in found
         ]
 
     async def close(self) -> None:

@@ -652,7 +652,7 @@ def test_the_configuration_can_relax_strictness(tls, clock):
 
 
 async def test_a_name_server_that_hangs_holds_up_nobody_else(monkeypatch):
-    """W34: lookups that never return cost their own host four threads, others and the exit nothing."""
+    """W34: lookups that never return cost their own host 32 threads, others and the exit nothing."""
     asks, asked_of = socket.getaddrinfo, list[str]()
     hangs = threading.Event()
 
@@ -664,16 +664,16 @@ async def test_a_name_server_that_hangs_holds_up_nobody_else(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     stuck, other = Resolver(), Resolver()
-    waiting = [asyncio.create_task(stuck.resolve("hangs.example", 1)) for _ in range(40)]
+    waiting = [asyncio.create_task(stuck.resolve("hangs.example", 1)) for _ in range(100)]
     assert [a["host"] for a in await other.resolve("works.example", 2)] == ["127.0.0.1"]
     assert await asyncio.get_running_loop().getaddrinfo("works.example", 2)
-    assert asked_of.count("hangs.example") == 4
+    assert asked_of.count("hangs.example") == 32
     for each in waiting:
         each.cancel()
     await asyncio.wait(waiting)
-    late = asyncio.create_task(stuck.resolve("works.example", 3))
+    with pytest.raises(OSError, match="earlier ones have not ended"):
+        await stuck.resolve("works.example", 3)
     hangs.set()
-    assert [a["port"] for a in await late] == [3]
 
 
 @pytest.mark.parametrize("host", ["no-such-name.invalid", "a" * 300, "\u2603..x"])

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.conftest import FAST, access_to, asked, opened, watching
 from watcher.cluster.api import KubeCluster
 from watcher.cluster.auth import Access, Auth, Endpoint, fixed
-from watcher.errors import Forbidden, Protocol, Throttled, Unauthorized, Unreachable
+from watcher.errors import Forbidden, NotFound, Protocol, Throttled, Unauthorized, Unreachable
 from watcher.ports import Broken, Listed
 from watcher.testing.apiserver import Fault
 from watcher.testing.clock import ManualClock
@@ -62,7 +62,7 @@ async def test_a_namespaced_probe_stays_in_its_namespace(server, clock):
         pytest.param([Fault(status=401)] * 2, Unauthorized, "401", id="401 twice"),
         pytest.param([Fault(status=500)], Unreachable, "500", id="500"),
         pytest.param([Fault(status=503, body=b"<html>")], Unreachable, "503", id="balancer"),
-        pytest.param([Fault(status=404)], Protocol, "404", id="not an API server"),
+        pytest.param([Fault(status=404)], NotFound, "404", id="not an API server"),
         pytest.param(
             [Fault(status=200, body=b"<html>")],
             Protocol,

@@ -66,11 +66,15 @@ class Auth:
         header = await access.header()
         return access.endpoint, {"Authorization": header} if header else {}
 
-    async def renew(self, refused: Mapping[str, str]) -> None:
-        """Read everything anew after a 401, unless somebody has done so meanwhile (W26, W28)."""
+    async def renew(self, refused: Mapping[str, str]) -> bool:
+        """Read everything anew after a 401, unless somebody has done so meanwhile (W26, W28).
+
+        Tells whether there is something else to try.
+        """
         async with self._renewing:
             if (await self.current())[1] == refused:
                 self._read_anew()
+            return (await self.current())[1] != refused
 
     def _read_anew(self) -> None:
         """Take up what the files say now; what cannot be used leaves everything as it is (W29)."""

@@ -129,10 +129,9 @@ class Transport:
                         server_hostname=endpoint.server_name,
                         allow_redirects=False,
                     )
-                if response.status != 401 or renewed:
+                if response.status != 401 or renewed or not await self._auth.renew(credentials):
                     break
                 response.close()
-                await self._auth.renew(credentials)
                 renewed = True
             try:
                 if response.status != 200:

@@ -88,7 +88,8 @@ class ScopeWatch:
         asked = (error.retry_after or timedelta()).total_seconds()
         asked = min(asked, timings.retry_after_cap)
         steps = min(self._failures - 1, 16)
-        own = self.uniform(0, min(timings.backoff_cap, timings.backoff * 2**steps))
+        most = min(timings.backoff_cap, timings.backoff * 2**steps)
+        own = self.uniform(most / 2, most)
         if isinstance(error, Throttled):  # it lives, so nobody knows better than it does
             await self.clock.sleep(asked)
         await self.clock.wait(self._nudged, start + timedelta(seconds=max(asked, own)))

@@ -52,6 +52,14 @@ class Fault(Struct, frozen=True):
     """Reset the connection after so many bytes of the body."""
     mute: bool = False
     """Take the request and never say a word, not even headers."""
+    query: Mapping[str, str] = {}
+    """Wait for a request that asks for this."""
+    lasts: bool = False
+    """Stay until it is taken out of the list."""
+
+    def meets(self, verb: str, query: Mapping[str, str]) -> bool:
+        """Tell whether it is for this request."""
+        return self.verb in ("", verb) and self.query.items() <= query.items()
 
 
 class _Change(Struct, frozen=True):
@@ -286,9 +294,10 @@ class FakeApiServer:
         self.requests.append(seen)
         self._look()
         await self._speaking.wait()
-        fault = next((f for f in self.faults if f.verb in ("", verb)), None)
+        fault = next((f for f in self.faults if f.meets(verb, request.query)), None)
         if fault is not None:
-            self.faults.remove(fault)
+            if not fault.lasts:
+                self.faults.remove(fault)
             if fault.mute:
                 await asyncio.Event().wait()
             if fault.status:

@@ -1,0 +1,113 @@
+"""Tokens, rights and certificates change or end while the process runs (watch.md §5)."""
+
+import json
+
+import pytest
+
+from tests.faults.warp import warped
+from tests.faults.world import World, world
+
+pytestmark = pytest.mark.timeout(60)  # hours of virtual time, on machines that are busy
+
+
+def user(w: World, **fields: object) -> None:
+    """Rewrite the kubeconfig with this user."""
+    path = w.folder / "kubeconfig"
+    written = json.loads(path.read_text())
+    written["users"][0]["user"] = fields
+    path.write_text(json.dumps(written))
+
+
+async def with_token(w: World) -> None:
+    """From now on a token is asked for, and it is in a file."""
+    token = w.folder / "token"
+    token.write_text("one")
+    user(w, tokenFile=str(token))
+    w.server.token = "one"
+    w.server.reset_connections()
+    await w.pass_time(10)
+
+
+@warped
+async def test_f27(tmp_path):
+    """F27: a rotated token is used at once; the old one is not even tried again."""
+    async with world(tmp_path) as w:
+        await with_token(w)
+        before = w.seconds
+        for number in range(5):
+            (tmp_path / "token").write_text(f"token-{number}")
+            w.server.token = f"token-{number}"
+            w.server.reset_connections()
+            await w.pass_time(130)
+        sent = {seen.headers["Authorization"] for seen in w.asked(since=before)}
+        assert sent == {f"Bearer token-{number}" for number in range(5)}
+        assert w.told == []
+        assert len(w.lists()) == 1
+
+
+@pytest.mark.parametrize("content", ["", None], ids=["empty", "missing"])
+@warped
+async def test_f28(tmp_path, content):
+    """F28: a token file that is empty or missing for a while changes nothing."""
+    async with world(tmp_path) as w:
+        await with_token(w)
+        (tmp_path / "token").unlink()
+        if content is not None:
+            (tmp_path / "token").write_text(content)
+        w.server.reset_connections()
+        await w.pass_time(120)
+        (tmp_path / "token").write_text("two")
+        w.server.token = "two"
+        w.server.reset_connections()
+        await w.pass_time(120)
+        assert w.told == []
+
+
+@warped
+async def test_f29(tmp_path):
+    """F29: a revoked token is told within two minutes, with 401; nothing is closed, and it ends by itself."""
+    async with world(tmp_path) as w:
+        await with_token(w)
+        w.server.set_ready("shop", "a", 0)
+        await w.pass_time(40)
+        assert w.told == ["degraded a"]
+        w.server.token = "revoked"
+        w.server.reset_connections()
+        await w.until(lambda: "unauthorized" in w.told, within=120)
+        assert "401" in w.received[-1][1]["data"]["message"]
+        w.server.delete("shop", "b")
+        w.server.set_ready("shop", "a", 3)
+        await w.pass_time(600)
+        assert len(w.asked(since=w.seconds - 60)) <= 20
+        assert w.told == ["degraded a", "unauthorized"]
+        (tmp_path / "token").write_text("revoked")
+        await w.pass_time(150)
+        assert sorted(w.told) == ["degraded a", "recovered a", "restored", "unauthorized"]
+
+
+@warped
+async def test_f30(tmp_path):
+    """F30: without the right to watch one message names verb and scope; nobody is paged for a Deployment."""
+    async with world(tmp_path) as w:
+        w.server.forbidden.add(("watch", ""))
+        w.server.end_streams()
+        await w.pass_time(700)
+        assert w.told == ["unauthorized"]
+        words = w.received[0][1]["data"]["message"]
+        assert "cannot watch deployments.apps at cluster scope: 403" in words
+        assert len(w.asked(since=w.seconds - 60)) <= 20
+        w.server.forbidden.clear()
+        await w.pass_time(60)
+        assert w.told == ["unauthorized", "restored"]
+
+
+@warped
+async def test_f31(tmp_path):
+    """F31: an API server that refuses everybody for 20 s while it starts is nothing."""
+    async with world(tmp_path) as w:
+        w.server.forbidden |= {("list", ""), ("watch", "")}
+        w.server.reset_connections()
+        await w.pass_time(20)
+        w.server.forbidden.clear()
+        await w.pass_time(300)
+        assert w.told == []
