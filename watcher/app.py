@@ -271,9 +271,15 @@ def make_sink(settings: SinkSettings, clock: Clock) -> Sink:
                 token=settings.token.read,
                 channel=settings.channel,
                 api_url=settings.api_url,
+                mention=settings.mention,
             )
         case SlackWebhookSettings():
-            return SlackWebhook(settings.name, _sender(settings, clock), url=settings.url.read)
+            return SlackWebhook(
+                settings.name,
+                _sender(settings, clock),
+                url=settings.url.read,
+                mention=settings.mention,
+            )
         case WebhookSettings():
             return Webhook(
                 settings.name,

@@ -178,8 +178,7 @@ class Dispatcher:
             part = Part.POST
         while True:
             try:
-                receipt = await self._sink.send(self._notification(claim, part, plain))
-                return None if part in _FOLLOWERS else receipt
+                return await self._sink.send(self._notification(claim, part, plain))
             except SinkError as error:
                 if error.outcome is Outcome.REPOST and part in _FOLLOWERS:
                     part = Part.POST
@@ -200,8 +199,9 @@ class Dispatcher:
             late=late,
             late_reason=late_reason,
         )
-        thread = None if part is Part.POST else claim.thread
-        return Notification(claim.delivery.id, part, message, claim.event, thread, plain)
+        maybe_since = claim.recorded_at if claim.ambiguous else None
+        delivery, event = claim.delivery.id, claim.event
+        return Notification(delivery, part, message, event, claim.thread, plain, maybe_since)
 
     def _lateness(self, claim: Claim) -> tuple[timedelta | None, str]:
         """How late it is, if it is, and why: its own trouble, or what its sink was in meanwhile."""

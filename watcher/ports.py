@@ -170,7 +170,7 @@ class Claim(Struct, frozen=True):
     latest: Event
     """The incident's newest event: posts and edits restate all that is current."""
     thread: Json | None
-    """The receipt of the incident's post in this sink."""
+    """The newest receipt of the incident in this sink."""
     covers: tuple[Event, ...] = ()
     """Events whose deliveries this one supersedes, oldest first, its own included."""
     members: tuple[Event, ...] = ()
@@ -318,6 +318,8 @@ class Notification(Struct, frozen=True):
     thread: Json | None = None
     plain: bool = False
     """Without any formatting: the richer form was refused."""
+    maybe_since: datetime | None = None
+    """An earlier attempt may have arrived, after this."""
 
 
 class Sink(Protocol):

@@ -56,18 +56,22 @@ def compose(
     untold = part is Part.POST and told.edge in ENDS and any(e.edge in OPENINGS for e in covers)
     delay = _delay(late, words.trouble(late_reason), untold)
     unseen = _UNSEEN_THEN if told.unseen else ""
-    first = f"Start with: {message.command}" if message.command else ""
+    start = f"Start with: {message.command}" if message.command else ""
+    news = (event, *covers)
+    worsened = any(each.worsened for each in news)
+    first = part is Part.POST and any(each.edge in OPENINGS for each in news)
+    critical = told.severity is Severity.CRITICAL and told.edge not in ENDS
     return replace(
         message,
-        text=" ".join(filter(None, (words.sentences(message.text, unseen, delay), first))),
+        text=" ".join(filter(None, (words.sentences(message.text, unseen, delay), start))),
         notes=(
             *filter(None, (unseen, delay, *message.notes)),
             f"incident {short_id(event.incident)}",
         ),
         line=f"{words.at(told.at, told.at)} {message.line}",
         since=told.since,
-        broadcast=part is Part.REPLY
-        and (event.edge in ENDS or any(each.worsened for each in (event, *covers))),
+        broadcast=part is Part.REPLY and (event.edge in ENDS or worsened),
+        calls=part is not Part.EDIT and critical and (first or worsened),
     )
 
 

@@ -41,6 +41,8 @@ class Message(Struct, frozen=True):
     since: datetime | None = None
     broadcast: bool = False
     """A reply that the channel must see: worsened and ended."""
+    calls: bool = False
+    """It opens as critical or has become so: worth calling somebody, once an incident."""
 
 
 def visible(text: str, limit: int = 2000) -> str:

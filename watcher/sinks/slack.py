@@ -1,9 +1,11 @@
 """Slack by bot token or by incoming webhook: what is sent, and when it counts as delivered."""
 
 import uuid
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec.structs import replace
@@ -21,80 +23,142 @@ from watcher.sinks.slack_blocks import LIST_LINES, Unsent
 API_URL: Final = "https://slack.com/api/"
 _PAGES: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "pages.deployment-watcher.dev")
 _JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
+_FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
+_CLOCKS_DIFFER: Final = timedelta(minutes=1)
+_CONTINUED: Final = "continues an earlier message, which can be edited no more"
 _BEARABLE: Final = Traits("", chat=True, concurrency=1, rate=1.0, max_age=timedelta(hours=24))
 
 
 class SlackBot:
     """One message per incident, edited as it changes, its history in the thread.
 
-    Needs `chat:write`. Receipt: channel id and `ts`.
+    Needs `chat:write`; with `channels:history` or `groups:history` an answer that was lost makes no
+    double. Receipt: channel id, `ts`, and whether somebody has been called. `mention` are those to
+    call once an incident.
     """
 
     def __init__(
-        self, name: str, sender: Sender, *, token: Secret, channel: str, api_url: str = API_URL
+        self,
+        name: str,
+        sender: Sender,
+        *,
+        token: Secret,
+        channel: str,
+        api_url: str = API_URL,
+        mention: Sequence[str] = (),
     ) -> None:
         self.traits = replace(_BEARABLE, name=name, threads=True)
         self._sender = sender
         self._token = token
         self._channel = channel
         self._api_url = f"{api_url.rstrip('/')}/"
+        self._mention = mention
         self._unsent = Unsent()
 
     async def send(self, notification: Notification) -> Json | None:
         """Deliver one part; Outcome.REPOST when the message it belongs to is gone."""
-        if notification.part is Part.REPLY:
-            return await self._reply(notification, _thread(notification))
-        card = _content(notification, slack_blocks.summary(notification.message))
-        if notification.part is Part.EDIT:
-            return await self._call("chat.update", {**_thread(notification), **card})
+        part, thread, message = notification.part, notification.thread or {}, notification.message
+        there = await self._already_there(notification)
+        mention = _to_call(notification, self._mention)
+        called = {"called": True} if mention or thread.get("called") else {}
+        if part is Part.REPLY:
+            thread = _thread(notification)
+            await self._reply(notification, thread, mention, len(there))
+            return {**thread, **called} if mention else None
+        message = slack_blocks.summary(message)
+        again = thread and thread.get("continued", part is Part.POST)
+        if continued := {"continued": True} if again else {}:
+            message = replace(message, notes=(*message.notes, _CONTINUED))
+        content = _content(notification, message, mention=mention)
+        if part is Part.EDIT:
+            await self._call("chat.update", {**_place(_thread(notification)), **content})
+            return None
         post = {"channel": self._channel, "client_msg_id": notification.delivery_id}
-        return await self._call("chat.postMessage", {**post, **card})
+        posted = there[0] if there else await self._call("chat.postMessage", {**post, **content})
+        return {**posted, **called, **continued}
 
-    async def _reply(self, notification: Notification, thread: Json) -> Json:
-        delivery, receipt = notification.delivery_id, thread
+    async def _reply(
+        self, notification: Notification, thread: Json, mention: Sequence[str], arrived: int
+    ) -> None:
+        delivery = notification.delivery_id
         pages = slack_blocks.pages(notification.message, LIST_LINES)
-        for number, page in self._unsent.pages(delivery, pages):
+        for number, page in self._unsent.pages(delivery, pages, arrived):
             page_id = str(uuid.uuid5(_PAGES, f"{delivery}/{number}")) if number else delivery
+            whom = () if number else mention
             body = {
                 "channel": thread["channel"],
                 "thread_ts": thread["ts"],
                 "reply_broadcast": page.broadcast,
                 "client_msg_id": page_id,
-                **_content(notification, page, brief=True),
+                **_content(notification, page, brief=True, mention=whom),
             }
-            receipt = await self._call("chat.postMessage", body)
-        return receipt
+            await self._call("chat.postMessage", body)
+
+    async def _already_there(self, notification: Notification) -> list[Json]:
+        """What an earlier attempt of unknown outcome has posted, if we may look (§1.5)."""
+        since, part = notification.maybe_since, notification.part
+        if since is None or part is Part.EDIT:
+            return []
+        oldest = str((since - _CLOCKS_DIFFER).timestamp())
+        asked = {"channel": self._channel, "oldest": oldest, "limit": "999"}
+        asked["include_all_metadata"], method = "true", "conversations.history"
+        if part is Part.REPLY:
+            thread = _thread(notification)
+            method = "conversations.replies"
+            asked |= _place(thread)
+        try:
+            found = await self._ask(method, urlencode(asked).encode(), _FORM)
+        except SinkError as error:
+            if error.outcome is Outcome.PARK:  # without that right a double is possible
+                return []
+            raise
+        return [
+            {"channel": found.channel or asked["channel"], "ts": message.ts}
+            for message in found.messages
+            if message.metadata.event_payload.get("delivery_id") == notification.delivery_id
+        ]
 
     async def _call(self, method: str, body: Json) -> Json:
         """Only `ok` with a `ts` is success: anything else may come from a proxy, or be half done."""
+        reply = await self._ask(method, msgspec.json.encode(body), _JSON)
+        if not (reply.channel and reply.ts):
+            raise SinkError("bad_answer", Outcome.RETRY, ambiguous=True)
+        return {"channel": reply.channel, "ts": reply.ts}
+
+    async def _ask(self, method: str, body: bytes, kind: Mapping[str, str]) -> "_Reply":
         token = read_secret(self._token)
-        headers = {"Authorization": f"Bearer {token}", **_JSON}
-        answer = await self._sender.post(self._api_url + method, msgspec.json.encode(body), headers)
+        headers = {"Authorization": f"Bearer {token}", **kind}
+        answer = await self._sender.post(self._api_url + method, body, headers)
         check(answer, self._sender.clock.wall(), [token])
         reply = _Reply()
         with suppress(msgspec.DecodeError):
             reply = msgspec.json.decode(answer.body, type=_Reply)
-        if reply.ok and reply.channel and reply.ts:
-            return {"channel": reply.channel, "ts": reply.ts}
+        if reply.ok:
+            return reply
         raise refused(reply.error) if reply.error else unreadable(answer, token)
 
 
 class SlackWebhook:
     """Every piece of news is a message of its own, as nothing can be edited; the URL is a secret."""
 
-    def __init__(self, name: str, sender: Sender, *, url: Secret) -> None:
+    def __init__(
+        self, name: str, sender: Sender, *, url: Secret, mention: Sequence[str] = ()
+    ) -> None:
         self.traits = replace(_BEARABLE, name=name)
         self._sender = sender
         self._url = url
+        self._mention = mention
         self._unsent = Unsent()
 
     async def send(self, notification: Notification) -> Json | None:
-        """Post, a long list on several pages. There is no receipt: Slack only says `ok`."""
+        """Post, a long list on several pages. The receipt only says whether somebody was called."""
         pages = slack_blocks.pages(slack_blocks.compact(notification.message))
+        mention = _to_call(notification, self._mention)
         for number, page in self._unsent.pages(notification.delivery_id, pages):
-            content = slack_blocks.render(page, brief=number > 0)
-            await self._post(slack_blocks.plain(page) if notification.plain else content)
-        return None
+            whom = () if number else mention
+            content = slack_blocks.render(page, brief=number > 0, mention=whom)
+            await self._post(slack_blocks.plain(page, whom) if notification.plain else content)
+        return {"called": True} if mention else None
 
     async def _post(self, content: Json) -> None:
         url = read_secret(self._url)
@@ -107,6 +171,15 @@ class SlackWebhook:
             raise unreadable(answer, url)
 
 
+class _Marks(msgspec.Struct, frozen=True):
+    event_payload: Json = {}
+
+
+class _Posted(msgspec.Struct, frozen=True):
+    ts: str = ""
+    metadata: _Marks = _Marks()
+
+
 class _Reply(msgspec.Struct):
     """Of Slack's answer what a receipt needs."""
 
@@ -114,17 +187,36 @@ class _Reply(msgspec.Struct):
     error: str = ""
     channel: str = ""
     ts: str = ""
+    messages: list[_Posted] = []
 
 
-def _content(notification: Notification, message: Message, *, brief: bool = False) -> Json:
+def _to_call(notification: Notification, mention: Sequence[str]) -> Sequence[str]:
+    called = notification.thread and notification.thread.get("called")
+    return mention if notification.message.calls and not called else ()
+
+
+def _place(thread: Json) -> Json:
+    return {"channel": thread["channel"], "ts": thread["ts"]}
+
+
+def _content(
+    notification: Notification,
+    message: Message,
+    *,
+    brief: bool = False,
+    mention: Sequence[str] = (),
+) -> Json:
     """With marks by which whoever may read the channel's history finds it again; no secrets."""
     marks = {
         "delivery_id": notification.delivery_id,
         "incident_id": notification.event.incident,
         "seq": notification.event.sequence,
     }
-    plain = notification.plain
-    shown = slack_blocks.plain(message) if plain else slack_blocks.render(message, brief=brief)
+    shown = (
+        slack_blocks.plain(message, mention)
+        if notification.plain
+        else slack_blocks.render(message, brief=brief, mention=mention)
+    )
     return {**shown, "metadata": {"event_type": "deployment_watcher", "event_payload": marks}}
 
 

@@ -30,18 +30,28 @@ _LINE_LIMIT: Final = 300
 _FACTS: Final = 10
 _FACT_LIMIT: Final = 160
 _NOTES: Final = 4
+_SIGILS: Final = {"U": "@", "W": "@", "S": "!subteam^"}
+"""How Slack writes a mention of an id; without one it is a word, such as `here`."""
 
 
-def render(message: Message, *, brief: bool = False) -> Json:
-    """One Slack message, checked by slack_sdk: a card, or in a thread no more than the news."""
-    blocks = _news(message) if brief else _card(message)
+def render(message: Message, *, brief: bool = False, mention: Sequence[str] = ()) -> Json:
+    """One Slack message, checked by slack_sdk: a card, or in a thread no more than the news.
+
+    `mention` are those to call, from the configuration and nowhere else.
+    """
+    blocks = [*(_news(message) if brief else _card(message))]
+    if mention:
+        whom = kit.MarkdownTextObject(text=_called(mention), verbatim=True)
+        blocks.append(kit.SectionBlock(text=whom))
     return {**plain(message), "blocks": [block.to_dict() for block in blocks]}
 
 
-def plain(message: Message) -> Json:
+def plain(message: Message, mention: Sequence[str] = ()) -> Json:
     """Only the literal text: what phones and screen readers get, and a refused message becomes."""
+    room = TEXT_LIMIT - units(_called(mention)) - 1
+    said = escape(clip(visible(message.text, 40_000), room)) or "…"
     return {
-        "text": escape(clip(visible(message.text, 40_000), TEXT_LIMIT)) or "…",
+        "text": f"{_called(mention)} {said}" if mention else said,
         "mrkdwn": False,
         "parse": "none",
         "link_names": False,
@@ -106,9 +116,11 @@ class Unsent:
     def __init__(self) -> None:
         self._sent: dict[str, int] = {}
 
-    def pages(self, delivery: str, pages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
+    def pages(
+        self, delivery: str, pages: Sequence[Message], arrived: int = 0
+    ) -> Iterator[tuple[int, Message]]:
         """Those left to send, numbered from 0; asking for the next one says that one has arrived."""
-        for number in range(self._sent.get(delivery, 0), len(pages)):
+        for number in range(max(self._sent.get(delivery, 0), arrived), len(pages)):
             yield number, pages[number]
             self._sent = {delivery: number + 1}
         self._sent = {}
@@ -149,6 +161,10 @@ def _prefix(text: str, room: int) -> int:
                 at -= 1
             return at
     return len(text)
+
+
+def _called(mention: Sequence[str]) -> str:
+    return " ".join(f"<{_SIGILS.get(whom[0], '!')}{whom}>" for whom in mention)
 
 
 def _card(message: Message) -> Iterator[kit.Block]:

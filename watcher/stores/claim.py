@@ -132,7 +132,7 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
         last_error=row["reason"],
         event=row["told"],
         latest=rows.readable(rows.event, latest) or row["told"],
-        thread=_thread(db, row) if sent.part in (Part.EDIT, Part.REPLY) else None,
+        thread=_thread(db, row) if sent.part is not Part.EVENT else None,
         # Each once: a post may replace both the edit and the reply of an event.
         covers=tuple({one["told"].sequence: one["told"] for one in untold}.values()),
         members=_members(db, row["told"]),
