@@ -39,6 +39,8 @@ class Outside:
         self.server = FakeApiServer()
         self.taken: list[Taken] = []
         self.url = ""
+        self.notice: Callable[[str], None] = lambda moment: None
+        """Called when a request is `taken` and when it is `answered`, in the other thread."""
         self._loop = asyncio.new_event_loop()
         self._open = asyncio.Event()
         self._open.set()
@@ -79,8 +81,13 @@ class Outside:
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.taken.append(Taken(request.headers["webhook-id"], body))
+        self.notice("taken")
         await self._open.wait()
-        return web.Response(status=204)
+        answer = web.Response(status=204)
+        await answer.prepare(request)
+        await answer.write_eof()
+        self.notice("answered")
+        return answer
 
     @contextlib.asynccontextmanager
     async def serving(self):

@@ -1,0 +1,62 @@
+"""Does the record add up with what the receiver has got? Says every reason why not."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from tests.outside import Taken
+from watcher.core.model import ENDS, DeliveryState, Event
+from watcher.ports import LedgerRow
+from watcher.stores.database import open_store
+
+
+async def problems(url: str, taken: Sequence[Taken], kills: int) -> list[str]:
+    """Of a watcher that has been killed so often, and that has nothing left to say."""
+    store = open_store(url)
+    try:
+        rows = await store.history(limit=1_000_000)
+    finally:
+        await store.close()
+    return [
+        *_of_record(rows),
+        *_of_receiver(rows, taken),
+        *_of_order(taken),
+        *_doubles(taken, kills),
+    ]
+
+
+def _of_record(rows: Iterable[LedgerRow]) -> Iterator[str]:
+    incidents = defaultdict[str, dict[int, Event]](dict)
+    for row in rows:
+        incidents[row.event.incident][row.event.sequence] = row.event
+        if row.delivery.state is not DeliveryState.DELIVERED:
+            yield f"{row.event.id} is {row.delivery.state}"
+    for incident, events in incidents.items():
+        if sorted(events) != list(range(1, len(events) + 1)):
+            yield f"{incident} has the sequences {sorted(events)}"
+        if events[max(events)].edge not in ENDS:
+            yield f"{incident} has no end"
+
+
+def _of_receiver(rows: Iterable[LedgerRow], taken: Iterable[Taken]) -> Iterator[str]:
+    told, known = {one.id for one in taken}, {row.delivery.id for row in rows}
+    yield from (f"{each} was never received" for each in known - told)
+    yield from (f"{each} is not on record" for each in told - known)
+    events = defaultdict[str, set[str]](set)
+    for one in taken:
+        events[one.id].add(one.body["id"])
+    yield from (f"{each} stood for {ids}" for each, ids in events.items() if len(ids) > 1)
+
+
+def _of_order(taken: Iterable[Taken]) -> Iterator[str]:
+    newest = defaultdict[str, str](str)
+    for one in taken:
+        incident, sequence = one.body["partitionkey"], one.body["sequence"]
+        if sequence < newest[incident]:
+            yield f"{incident}: {sequence} came after {newest[incident]}"
+        newest[incident] = sequence
+
+
+def _doubles(taken: Sequence[Taken], kills: int) -> Iterator[str]:
+    doubles = len(taken) - len({one.id for one in taken})
+    if doubles > kills:
+        yield f"{doubles} doubles by {kills} kills"

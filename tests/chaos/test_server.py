@@ -1,0 +1,91 @@
+"""A PostgreSQL that hangs, dies and comes back, under one open store: errors in seconds, and then all is well."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from tests.deliveries import NOW, event, told
+from tests.postgres import Postgres
+from watcher.errors import StoreError
+from watcher.stores.database import migrate, open_store
+from watcher.stores.sql import SqlStore
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    made = postgres.database()
+    migrate(made)
+    return made
+
+
+@pytest.fixture
+async def writer(url: str) -> AsyncIterator[SqlStore]:
+    """A process that has the lease."""
+    store = open_store(url, exclusive=True)
+    assert await store.acquire()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def rival(url: str) -> AsyncIterator[SqlStore]:
+    """Another process, which would like to have it."""
+    store = open_store(url, exclusive=True)
+    yield store
+    await store.close()
+
+
+@pytest.mark.timeout(30)
+async def test_who_was_stopped_in_a_transaction_does_not_hold_up_the_next(
+    url: str, writer: SqlStore, rival: SqlStore
+) -> None:
+    """The server ends a transaction that its client has left open, and with it the hold on the lease."""
+    with closing(psycopg.connect(url)) as stopped:
+        stopped.execute("SET idle_in_transaction_session_timeout = '3s'")
+        stopped.execute("SELECT token FROM leases FOR SHARE")
+        await writer.release()
+        assert await rival.acquire()
+
+
+@pytest.mark.timeout(30)
+async def test_a_server_that_is_killed_and_comes_back(postgres: Postgres, writer: SqlStore) -> None:
+    """Errors meanwhile, at once; afterwards all that was committed is there and the writer goes on."""
+    await writer.record(told(event(1)), NOW)
+    postgres.kill()
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await writer.ping()
+    finally:
+        postgres.start()
+    await writer.renew()
+    (claimed,) = await writer.claim("hook", NOW, 1)
+    assert claimed.event == event(1)
+
+
+@pytest.mark.timeout(60)
+async def test_a_server_that_hangs(postgres: Postgres, writer: SqlStore) -> None:
+    """It is an error within seconds, not a wait for ever; and once it answers all is well."""
+    await writer.record(told(event(1)), NOW)
+    postgres.pause()
+    began = time.monotonic()
+    try:
+        with pytest.raises(StoreError, match="no answer within 10 s"):
+            await writer.ping()
+        assert time.monotonic() - began < 12
+    finally:
+        postgres.resume()
+    await writer.ping()
+    assert len(await writer.claim("hook", NOW, 1)) == 1
+
+
+async def test_a_lock_that_is_never_released(url: str, writer: SqlStore) -> None:
+    """Somebody's forgotten transaction is an error within seconds too."""
+    with closing(psycopg.connect(url)) as other:
+        other.execute("LOCK TABLE deliveries")
+        with pytest.raises(StoreError, match="timeout"):
+            await writer.claim("hook", NOW, 1)
+    assert await writer.claim("hook", NOW, 1) == []
