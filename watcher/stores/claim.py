@@ -121,8 +121,12 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
     if choice.supersede:
         _supersede(db, [one.id for one in choice.supersede], sent.id, now)
     db.execute(_TAKE, {"taken": sent.id, "now": now})
-    covered = _readable(db.execute(_COVERED, {"by": sent.id}).mappings())
-    latest = db.scalars(_LATEST, {"incident": sent.incident}).first()
+    covered: list[rows.Row] = []
+    if choice.supersede or row["first_attempt_at"] is not None:
+        covered = _readable(db.execute(_COVERED, {"by": sent.id}).mappings())
+    latest = None
+    if sent.part is not Part.EVENT:  # it tells its own event, whatever came after it
+        latest = db.scalars(_LATEST, {"incident": sent.incident}).first()
     untold = sorted([row, *covered], key=lambda one: one["sequence"])
     return Claim(
         delivery=sent,
