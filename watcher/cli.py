@@ -156,9 +156,12 @@ def replay(
 @app.command()
 def migrate(config: ConfigFile = None) -> None:
     """Bring the store's schema up to date; safe to run twice and at the same time."""
+    from watcher.config.load import load
     from watcher.stores.database import migrate as bring_up_to_date
 
-    before, after = bring_up_to_date(_load(config).store.url.read())
+    # A Helm hook has the watcher's variables without its file: some make sense only together.
+    env = {k: v for k, v in os.environ.items() if k.startswith(("DATABASE_URL", "WATCHER_STORE"))}
+    before, after = bring_up_to_date(load(config, env, {}).store.url.read())
     print(f"schema {after}: nothing to do" if before == after else f"schema {before} -> {after}")
 
 

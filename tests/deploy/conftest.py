@@ -14,6 +14,7 @@ from tests.deploy import tools
 from tests.deploy.node import Node
 from tests.deploy.release import Release
 from tests.parts import leave_out, say, without
+from tests.postgres import postgres  # noqa: F401 - a fixture
 
 HERE = Path(__file__).parent
 PART = "controlplane"

@@ -109,6 +109,7 @@ class PodProcess(threading.Thread):
         self._node = node
         self._client = client
         self._home = folder
+        self._log = folder / f"{self.name}.log"
         self._kubeconfig = kubeconfig
         self._namespace = pod["metadata"]["namespace"]
         self._here = f"/api/v1/namespaces/{self._namespace}"
@@ -156,7 +157,7 @@ class PodProcess(threading.Thread):
 
     def _live(self, command: list[str], env: dict[str, str]) -> int | None:
         """Run it until it ends, which gives its exit code, or until the pod is to go."""
-        with (self._home / f"{self.name}.log").open("ab") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=env, cwd=self._work(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -210,6 +211,10 @@ class PodProcess(threading.Thread):
         except (OSError, http.client.HTTPException):
             return 0
 
+    def said(self) -> str:
+        """Its log so far, of all its starts."""
+        return self._log.read_text() if self._log.exists() else ""
+
     def page(self, path: str) -> Json:
         """What one of its pages says."""
         found: Json = json.loads(self._ask(path)[1])
@@ -233,7 +238,7 @@ class PodProcess(threading.Thread):
         for path, folder in mounts.items():
             if path.endswith("kubernetes.io/serviceaccount"):
                 env["KUBECONFIG"] = str(self._account(folder))
-        env |= {name: self._local(value, mounts) for name, value in self._variables()}
+        env |= dict(self._variables(mounts))
         return [*PROGRAMS[program], *(self._local(each, mounts) for each in arguments)], env
 
     def _work(self) -> Path:
@@ -288,7 +293,7 @@ class PodProcess(threading.Thread):
         found = self._client.get(f"{self._here}/secrets/{name}")
         return {key: base64.b64decode(text).decode() for key, text in found.get("data", {}).items()}
 
-    def _variables(self) -> Iterator[tuple[str, str]]:
+    def _variables(self, mounts: dict[str, Path]) -> Iterator[tuple[str, str]]:
         for source in self.container.get("envFrom", []):
             reference = source["secretRef"]
             try:
@@ -301,7 +306,7 @@ class PodProcess(threading.Thread):
         for variable in self.container.get("env", []):
             match variable:
                 case {"value": value, "name": name}:
-                    yield name, value
+                    yield name, self._local(value, mounts)
                 case {"valueFrom": {"secretKeyRef": {"name": secret, "key": key}}, "name": name}:
                     yield name, self._secret(secret)[key]
                 case _:

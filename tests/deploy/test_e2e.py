@@ -10,6 +10,7 @@ import pytest
 
 from tests.controlplane.plane import ControlPlane
 from tests.deploy.node import Node
+from tests.postgres import Postgres
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "e2e" / "run"
 LIMIT = 100
@@ -21,6 +22,19 @@ def test_sqlite(
 ) -> None:
     """Installed, asked, told of what breaks and of its end, upgraded, uninstalled."""
     end_to_end("sqlite", commands, cluster, node, tmp_path)
+
+
+@pytest.mark.timeout(120)
+def test_postgresql(
+    commands: Mapping[str, Path],
+    cluster: ControlPlane,
+    node: Node,
+    tmp_path: Path,
+    postgres: Postgres,
+) -> None:
+    """The same with two replicas, behind a migration job that really migrates."""
+    url = postgres.database()
+    end_to_end("postgresql", commands, cluster, node, tmp_path, DATABASE_URL=url)
 
 
 def end_to_end(
@@ -52,5 +66,6 @@ def end_to_end(
             timeout=LIMIT,
             check=False,
         ).returncode
+    print(node.logs(namespace))
     assert code == 0, f"{code} (None: not within {LIMIT} s)\n{said.read_text()}"
     assert said.read_text().endswith(f"== done: {store}\n")

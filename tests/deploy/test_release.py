@@ -12,6 +12,7 @@ from tests.controlplane.plane import ControlPlane
 from tests.controlplane.receivers import eventually
 from tests.deploy.node import Node, PodProcess, ended
 from tests.deploy.release import Release
+from tests.postgres import Postgres
 
 pytestmark = pytest.mark.timeout(90)  # the first test starts the control plane
 
@@ -232,6 +233,45 @@ def test_a_change_of_the_configuration_takes_effect(
     old, new = real()
     assert not old.is_ready
     assert {row["cluster"] for row in new.page("/health/deployments")["deployments"]} == {"renamed"}
+
+
+@pytest.fixture
+def database(release: Release, admin: Client, postgres: Postgres) -> str:
+    """The URL of an empty database, which is in the Secret that the chart is told of."""
+    url = postgres.database()
+    secret = {"metadata": {"name": "database"}, "stringData": {"url": url}}
+    admin.create(f"/api/v1/namespaces/{release.namespace}/secrets", secret)
+    return url
+
+
+def test_an_older_schema_is_left_to_the_migration(
+    release: Release, real: Callable[[], list[PodProcess]], app: str, admin: Client, database: str
+) -> None:
+    """Without the hook the watcher starts, says what is missing and is not ready; with it, it is."""
+    assert release.install({**POSTGRESQL, **REAL}, "--no-hooks").returncode == 0
+    first = eventually(lambda: next(iter(real()), None))
+    said = eventually(lambda: first.said() if "watcher migrate" in first.said() else None)
+    assert "has no schema yet" in said
+    assert not any(process.is_ready for process in real())
+
+    done = release.upgrade({**POSTGRESQL, **REAL, "podAnnotations": {"a": "b"}}, "--wait")
+    assert done.returncode == 0, done.stderr
+    admin.wait_for(app, settled)
+    migration = next(process for process in real() if "migrate" in process.name)
+    assert "schema None -> 0001" in migration.said()
+
+
+def test_a_migration_that_cannot_reach_its_database(
+    release: Release, real: Callable[[], list[PodProcess]], admin: Client
+) -> None:
+    """The release fails with the job, whose log says why without the password."""
+    url = "postgresql://watcher:pa55word@127.0.0.1:1/watcher"
+    secret = {"metadata": {"name": "database"}, "stringData": {"url": url}}
+    admin.create(f"/api/v1/namespaces/{release.namespace}/secrets", secret)
+    assert release.install({**POSTGRESQL, **REAL}).returncode == 1
+    [migration] = real()
+    assert "onnection refused" in migration.said()
+    assert "pa55word" not in migration.said()
 
 
 def kinds_left(release: Release) -> set[str]:

@@ -319,6 +319,18 @@ def test_migrate_can_run_twice(watcher: Watcher) -> None:
     assert out.endswith(": nothing to do\n")
 
 
+def test_migrate_needs_no_sink_to_be_complete(
+    watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job has the watcher's variables without its file, which makes sense of WEBHOOK_SECRET."""
+    monkeypatch.setenv("WEBHOOK_SECRET", "for a sink in the file")
+    monkeypatch.setenv("WATCHER_STORE__URL", '{"env": "DATABASE_URL"}')
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///elsewhere.db")
+    code, _, said = watcher("migrate")
+    assert (code, said) == (0, "")
+    assert Path("elsewhere.db").exists()
+
+
 def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
     opened = event(Edge.DEGRADED)
 
