@@ -70,9 +70,9 @@ class DeadMan:
         return f"the queue of {', '.join(stuck)} does not move" if stuck else ""
 
     async def _is_told(self, cluster: ClusterView) -> bool:
-        if cluster.outage is None:
+        if cluster.incident is None:
             return False
-        rows = await self._store.history(incident=cluster.outage.id)
+        rows = await self._store.history(incident=cluster.incident.id)
         return any(row.delivery.state is DeliveryState.DELIVERED for row in rows)
 
     async def _stuck(self, now: datetime) -> list[str]:

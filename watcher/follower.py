@@ -137,9 +137,10 @@ class Follower:
         await self.heartbeat.expire_due(now)
         if events:
             await self.observer.apply(events, now)
-            if await self.heartbeat.look(now):
-                await self.observer.thaw(now)
-        if probe is not None and await self.heartbeat.probed(probe, now):
+            await self.heartbeat.look(now)
+            await self.observer.thaw(now)
+        if probe is not None:
+            await self.heartbeat.probed(probe, now)
             await self.observer.thaw(now)
         await self.observer.expire_due(now)  # sight may just have returned
         self._changed.set()
@@ -184,7 +185,7 @@ class Follower:
         """Whether it may have just gone, or be back."""
         if isinstance(event, Broken):
             return event.error is not None and self.view.scopes[event.scope].open
-        return isinstance(event, Listed | Opened) and self.view.outage is not None
+        return isinstance(event, Listed | Opened) and self.view.incident is not None
 
     async def keep_time(self) -> None:
         """Step at each deadline; never ends."""

@@ -65,14 +65,14 @@ class Heartbeat:
         due = transitions.deadline(self.view.phase)
         return due and max(due, self._not_before or due)
 
-    async def probed(self, probe: Probe, now: datetime) -> bool:
-        """Take in a probe's answer; true when that ended an outage."""
+    async def probed(self, probe: Probe, now: datetime) -> None:
+        """Take in a probe's answer."""
         self.view.probe, self.view.probed_at = probe, now
         self.view.version = probe.version or self.view.version
         self._signs = self._after(probe, now)
         if self._signs.failures:
             self.view.failed_at = now
-        return await self.look(now)
+        await self.look(now)
 
     def looks_again_at(self, probe: Probe, now: datetime) -> datetime | None:
         """When to ask before the next beat, since sight may be about to return; None if it is not.
@@ -80,21 +80,23 @@ class Heartbeat:
         A server that gave no answer is asked every 5 s, one that has just come back after 1 s.
         """
         if probe.error is None:
-            unsure = self.view.outage is not None and self._signs.successes < self.policy.successes
+            unsure = (
+                self.view.incident is not None and self._signs.successes < self.policy.successes
+            )
             return now + _CONFIRM if unsure else None
         if self.view.failed_at is None or now - self.view.failed_at > _LATELY:
             return None
         return now + max(_LOOK, probe.error.retry_after or _LOOK)
 
-    async def look(self, now: datetime) -> bool:
-        """Judge by what is known of the streams and probes now; true when that ended an outage."""
+    async def look(self, now: datetime) -> None:
+        """Judge by what is known of the streams and probes now."""
         if self.view.probe is None:
-            return False
-        in_outage = self.view.outage is not None
+            return
+        in_outage = self.view.incident is not None
         judged = assess_cluster(self._current(now), self.policy, now, in_outage)
         self.view.reason = judged.verdict.reason
         phase, transition = self._observe(judged, now)
-        return await self._advance(phase, transition, now)
+        await self._advance(phase, transition, now)
 
     async def expire_due(self, now: datetime) -> None:
         """Announce an outage whose hold is over."""
@@ -112,10 +114,10 @@ class Heartbeat:
             seed=judged.since,
         )
 
-    async def _advance(self, phase: Phase, transition: Transition | None, now: datetime) -> bool:
+    async def _advance(self, phase: Phase, transition: Transition | None, now: datetime) -> None:
         before = self.view.phase
         if phase is before:
-            return False
+            return
         ended = transition is not None and transition.edge in ENDS
         blind_for = meanwhile = None
         if ended and isinstance(before, Firing):
@@ -129,13 +131,12 @@ class Heartbeat:
             self.view.phase = (await self._recorder.commit([draft], now))[0]
         except StoreError:
             self._not_before = now + _RETRY
-            return False
+            return
         self._not_before = None
-        if transition is not None and transition.edge is Edge.DEGRADED:
+        if self.view.outage is not None and transition and transition.edge is Edge.DEGRADED:
             self.view.blind_since = self.view.blind_since or now
         if ended:
             self.view.restored_at = now
-        return ended
 
     def _after(self, probe: Probe, now: datetime) -> Signs:
         s, error = self._signs, probe.error

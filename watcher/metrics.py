@@ -112,7 +112,10 @@ class Metrics(Collector):
             )
             for severity in Severity:
                 incidents.add_metric([name, severity], open_now[severity])
-            healths = Tally(t.verdict.health if in_sight else Health.UNKNOWN for t in tracked)
+            shown = cluster.shown(now)
+            healths = Tally(
+                t.verdict.health if t.scope in shown else Health.UNKNOWN for t in tracked
+            )
             for health in Health:
                 deployments.add_metric([name, health], healths[health])
             problems = (annotations.read(t.snapshot.annotations).problems for t in tracked)

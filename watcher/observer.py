@@ -12,6 +12,7 @@ from watcher.core.digests import GATHER, STORM_SIZE, STORM_WINDOW
 from watcher.core.health import assess, facts, fault_asserted_at, hold
 from watcher.core.meanwhile import Seen, report
 from watcher.core.model import (
+    EPOCH,
     OPENINGS,
     SETTLED,
     Change,
@@ -72,9 +73,11 @@ class Observer:
         self._retry_after = _RETRY_FIRST
         self._deadlines: list[tuple[datetime, str]] = []
         self._openings: deque[tuple[datetime, str]] = deque()
-        self._blind_from = view.blind_since
+        self._blind_from = dict.fromkeys(view.scopes, view.blind_since or EPOCH)
         """From when blind time is yet to be given back; None while the cluster is in sight."""
         self._relisted_at = datetime.min.replace(tzinfo=UTC)
+        self._frozen = False
+        """Whether an outage of the cluster has kept news from being judged."""
         self._given_back = False
         """Whether what was given back is yet to be kept."""
 
@@ -160,8 +163,11 @@ class Observer:
                 return
 
     async def thaw(self, now: datetime) -> None:
-        """Judge everything anew: the outage of the cluster has just been closed."""
+        """Judge everything anew, if an outage of the cluster has just been closed."""
         self._look(now)
+        if not self._frozen or self.view.outage is not None:
+            return
+        self._frozen = False
         drafts: Drafts = {}
         unjudged, self._unjudged = self._unjudged, {}
         for uid, t in list(self.view.tracked.items()):
@@ -194,7 +200,8 @@ class Observer:
 
     def slept(self, since: datetime) -> None:
         """This machine was asleep: no limit ran on meanwhile, whatever the streams come to say."""
-        self._blind_from = min(self._blind_from or since, since)
+        for scope in self.view.scopes:
+            self._blind_from[scope] = min(self._blind_from.get(scope, since), since)
 
     def last_seen(self, now: datetime) -> datetime | None:
         """Up to when the cluster was in sight: time after it does not count after a restart."""
@@ -217,7 +224,7 @@ class Observer:
             self._unjudged[s.uid] = (scope, s)
             self._gone.pop(s.uid, None)
             return
-        seeded = listed or self.view.blind_since is not None
+        seeded = listed or self._is_blind(scope)
         if t is not None:
             t.scope, t.confirmed_at = scope, now
             if _nothing_new(t, s, now):
@@ -296,7 +303,7 @@ class Observer:
             s.subject,
             hold=timedelta(0) if timed else hold(s, verdict, policy),
             seed=fault_asserted_at(s, verdict) if seeded else None,
-            blind=self.view.blind_since is not None,
+            blind=self._is_blind(t.scope),
         )
         if transition is not None and transition.edge is not Edge.UPDATED:
             return phase, transition
@@ -383,20 +390,34 @@ class Observer:
     def _look(self, now: datetime) -> None:
         """Notice that sight was lost or came back, and give back the time in between."""
         view = self.view
-        if self._blind_from is not None and now > self._blind_from:
-            blind = now - self._blind_from
-            for t in view.tracked.values():
+        for t in view.tracked.values() if self._blind_from else ():
+            if (blind := now - self._blind_from.get(t.scope, now)) > transitions.NO_TIME:
                 t.baseline = baseline.put_off(t.baseline, blind)
                 if t.verdict.until is not None:
                     t.verdict = replace(t.verdict, until=t.verdict.until + blind)
-            self._given_back = True
+                self._given_back = True
+        former, view.lost = view.lost, view.lost_scopes(now)
+        for scope in former - view.lost:
+            self._find_again(scope, now)
+        self._frozen |= view.outage is not None
         relisted = view.outage is None or self._relisted_at >= view.outage.opened_at
-        sighted = view.in_sight(now) or all(scope.opening for scope in view.scopes.values())
-        self._blind_from = None if relisted and sighted else now
-        if not view.fresh(now):
+        shown = view.shown(now)
+        sighted = shown or view.in_sight(now) or all(s.opening for s in view.scopes.values())
+        self._blind_from = dict.fromkeys(view.lost if relisted and sighted else view.scopes, now)
+        if not shown:
             view.blind_since, view.fresh_since = view.blind_since or now, None
         elif view.blind_since is not None:
             view.blind_since, view.fresh_since = None, now
+
+    def _find_again(self, scope: str, now: datetime) -> None:
+        """Take up the deadlines that came while only this scope was out of sight."""
+        self.view.scopes[scope].back_at = now
+        for t in self.view.tracked.values():
+            if t.scope == scope:
+                self._schedule(t)
+
+    def _is_blind(self, scope: str) -> bool:
+        return self.view.blind_since is not None or scope in self.view.lost
 
     async def _keep_given_back(self, now: datetime) -> None:
         """A restart must not take back the time that blindness has put deadlines off by."""
@@ -418,7 +439,10 @@ class Observer:
         stale = [
             t.snapshot.subject
             for t in map(self.view.tracked.get, {*due, *self._uncommitted})
-            if t is not None and now - t.confirmed_at > _LAST_LOOK and self._may_open(t, now)
+            if t is not None
+            and t.scope not in self.view.lost
+            and now - t.confirmed_at > _LAST_LOOK
+            and self._may_open(t, now)
         ]
         if not stale:
             return
@@ -443,10 +467,12 @@ class Observer:
     def _expire(self, t: Tracked, now: datetime, drafts: Drafts) -> None:
         t.scheduled = None
         due = self._due(t)
+        if t.scope in self.view.lost:
+            return
         if due is None or due > now:
             self._schedule(t)
             return
-        at = max(due, self.view.fresh_since or due)
+        at = max(due, self.view.fresh_since or due, self.view.scopes[t.scope].back_at or due)
         if due == transitions.deadline(t.phase):
             step = transitions.expire(t.phase, now, self.policy, t.snapshot.subject, at)
             self._draft(t, *step, at, drafts)

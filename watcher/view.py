@@ -4,6 +4,7 @@ Written by the observer and the heartbeat, read by the web and the dead-man ping
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 
 from watcher.core.model import (
@@ -77,6 +78,12 @@ class Scope:
         self.error: ClusterError | None = None
         self.broken_at: datetime | None = None
         """Since when it cannot be had; None while it can."""
+        self.back_at: datetime | None = None
+        """When it was last found again, having been lost alone."""
+
+
+_OF_STREAMS = frozenset({"unauthorized", "view_stale", "throttled"})
+"""Reasons that may be those of some namespaces only."""
 
 
 class ClusterView:
@@ -92,6 +99,8 @@ class ClusterView:
     ) -> None:
         self.name = name
         self.scopes: Mapping[str, Scope] = {scope: Scope() for scope in scopes}
+        self.lost: frozenset[str] = frozenset()
+        """Scopes out of sight while the server answers and others are in it: only they are frozen."""
         self.tracked: dict[str, Tracked] = {}
         self.phase: Phase = STEADY
         """Of the cluster itself: firing while an outage is announced."""
@@ -120,14 +129,31 @@ class ClusterView:
 
     def in_sight(self, now: datetime) -> bool:
         """A complete list applied, every stream open and not silent, no probe failed since."""
-        return all(self._scope_in_sight(name, scope, now) for name, scope in self.scopes.items())
+        return len(self._seen(now)) == len(self.scopes)
 
     def fresh(self, now: datetime) -> bool:
-        """In sight, and not in an announced outage: only then are verdicts passed."""
-        return self.outage is None and self.in_sight(now)
+        """In sight, and no incident of the cluster open."""
+        return self.incident is None and self.in_sight(now)
+
+    def shown(self, now: datetime) -> AbstractSet[str]:
+        """The scopes of which verdicts are passed: with the lost ones it is all or none."""
+        seen = self._seen(now) if self.outage is None else frozenset()
+        return seen if seen | self.lost == self.scopes.keys() else frozenset()
+
+    def lost_scopes(self, now: datetime) -> frozenset[str]:
+        """What is lost now."""
+        seen = self._seen(now)
+        answered = self.probe is not None and self.probe.error is None
+        return frozenset(self.scopes.keys() - seen if seen and answered else ())
 
     @property
     def outage(self) -> Incident | None:
+        """The open incident of the cluster, unless it is of the lost scopes only."""
+        incident = self.incident
+        return None if incident and self.lost and self.reason in _OF_STREAMS else incident
+
+    @property
+    def incident(self) -> Incident | None:
         """The open incident of the cluster itself."""
         phase = self.phase  # asked for at every event: a tuple is three times as fast as a union
         return phase.incident if isinstance(phase, (Firing, Clearing)) else None
@@ -149,6 +175,10 @@ class ClusterView:
 
     def _heard(self) -> Iterable[datetime | None]:
         return (self.stream(scope).last_byte_at for scope in self.scopes)
+
+    def _seen(self, now: datetime) -> frozenset[str]:
+        scopes = self.scopes.items()
+        return frozenset(name for name, s in scopes if self._scope_in_sight(name, s, now))
 
     def _scope_in_sight(self, name: str, scope: Scope, now: datetime) -> bool:
         if not (scope.listed_at and scope.open):

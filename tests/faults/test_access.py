@@ -6,6 +6,7 @@ import pytest
 
 from tests.faults.warp import warped
 from tests.faults.world import World, world
+from watcher.testing.objects import deployment
 
 pytestmark = pytest.mark.timeout(60)  # hours of virtual time, on machines that are busy
 
@@ -111,3 +112,72 @@ async def test_f31(tmp_path):
         w.server.forbidden.clear()
         await w.pass_time(300)
         assert w.told == []
+
+
+@warped
+async def test_f45(tmp_path):
+    """F45: of two namespaces one is refused: told once; the other one goes on as if nothing were."""
+    made = World(tmp_path)
+    async with made.open():
+        made.server.apply(deployment("pay", "p"))
+        async with made.watcher(cluster={"namespaces": ["shop", "pay"]}):
+            await made.pass_time(10)
+            made.server.forbidden |= {("list", "shop"), ("watch", "shop")}
+            made.server.end_streams()
+            await made.pass_time(600)
+            assert made.told == ["unauthorized"]
+            assert "in namespace shop: 403" in made.received[0][1]["data"]["message"]
+            made.server.set_ready("pay", "p", 0)
+            made.server.set_ready("shop", "a", 0)
+            await made.pass_time(60)
+            assert made.told == ["unauthorized", "degraded p"]
+            made.server.forbidden.clear()
+            await made.pass_time(60)
+            assert sorted(made.told) == ["degraded a", "degraded p", "restored", "unauthorized"]
+
+
+@warped
+async def test_f45_in_an_outage(tmp_path):
+    """F45: an outage of the server freezes both namespaces, and its end only the one that is let in."""
+    made = World(tmp_path)
+    async with made.open():
+        made.server.apply(deployment("pay", "p"))
+        made.server.apply(deployment("pay", "q"))
+        async with made.watcher(cluster={"namespaces": ["pay", "shop"]}):
+            await made.pass_time(10)
+            made.server.set_ready("shop", "b", 0)
+            await made.pass_time(40)
+            made.server.forbidden |= {("list", "shop"), ("watch", "shop")}
+            made.server.end_streams()
+            await made.pass_time(600)
+            assert made.told == ["degraded b", "unauthorized"]
+            await made.server.stop()
+            await made.pass_time(60)
+            made.server.set_ready("pay", "p", 0)
+            made.server.set_ready("shop", "a", 0)
+            made.server.set_ready("shop", "b", 3)
+            await made.pass_time(60)
+            assert made.told == ["degraded b", "unauthorized", "updated"]
+            rows = {row["name"]: row["health"] for row in await made.rows()}
+            assert set(rows.values()) == {"unknown"}
+            await made.server.start()
+            await made.until(lambda: "degraded p" in made.told, within=310)  # as 403s may last
+            rows = {row["name"]: row["health"] for row in await made.rows()}
+            assert rows == {
+                "a": "unknown",
+                "b": "unknown",
+                "c": "unknown",
+                "p": "degraded",
+                "q": "healthy",
+            }
+            status = await made.get("/health/deployments?namespace=pay")
+            assert status["status"] == "degraded"
+            assert (await made.get("/health/deployments"))["status"] == "unknown"
+            assert "degraded a" not in made.told
+            assert "recovered b" not in made.told
+            made.server.forbidden.clear()
+            await made.pass_time(120)
+            told = [line for line in made.told if line != "updated"]
+            assert sorted(told) == [
+                "degraded a", "degraded b", "degraded p", "recovered b", "restored", "unauthorized",
+            ]  # fmt: skip

@@ -19,7 +19,7 @@ from watcher.cluster.snapshot import UNDECODABLE
 from watcher.cluster.transport import Ask, Timings, Transport
 from watcher.cluster.watch import ScopeWatch
 from watcher.core.model import EPOCH, DeploymentSnapshot, Subject
-from watcher.errors import ClusterError, NotFound, Protocol, Unreachable
+from watcher.errors import ClusterError, Forbidden, NotFound, Protocol, Unreachable
 from watcher.ports import Broken, Clock, Looked, Probe, Stream, WatchEvent
 
 _LOG: Final = structlog.stdlib.get_logger(__name__)
@@ -54,6 +54,7 @@ class KubeCluster:
         self._transport = Transport(auth, clock, self._timings)
         self._heartbeat = Transport(auth, clock, self._timings)
         self._version, self._version_until = "", EPOCH
+        self._place = 0
         self._unanswered = False
         self._no_look_before = EPOCH
         self.selective = bool(label_selector)
@@ -122,7 +123,7 @@ class KubeCluster:
 
         A watch that backs off from a server that was down need not wait any longer then.
         """
-        ask = Ask("list", self.scopes[0])
+        ask = Ask("list", self.scopes[self._place])
         returned, self._unanswered = self._unanswered, True
         try:
             await self._auth.current()  # a slow exec plugin is no slow API server
@@ -133,6 +134,8 @@ class KubeCluster:
             why = ask.failed(f"no answer in {self._timings.probe:g} s")
             return Probe(Unreachable(why), self._version)
         except ClusterError as error:
+            if isinstance(error, Forbidden):  # another namespace may still let us in
+                self._place = (self._place + 1) % len(self.scopes)
             return Probe(error, self._version)
         latency = (self._clock.now() - began).total_seconds()
         self._unanswered = False

@@ -146,7 +146,7 @@ class _Pages(msgspec.Struct, frozen=True):
             raise web.HTTPNotFound(text=f"the namespace {_plain(namespace)!r} is not watched")
         told = [row for cluster in found for row in rows(cluster, namespace, now)]
         as_of = min(filter(None, seen))
-        fresh = all(cluster.fresh(now) for cluster in found)
+        fresh = all(cluster.fresh(now) or namespace in cluster.shown(now) for cluster in found)
         # Ten thousand rows take some milliseconds that the watch need not wait for.
         return await asyncio.to_thread(lambda: _json(report(told, as_of, fresh)))
 

@@ -58,11 +58,15 @@ def row(s: DeploymentSnapshot, verdict: Assessment, since: datetime | None) -> R
 def rows(cluster: ClusterView, namespace: str | None, now: datetime) -> list[Row]:
     """A cluster's Deployments; out of sight they keep their numbers, and their health is unknown."""
     tracked = [t for t in cluster.tracked.values() if namespace in (None, t.snapshot.namespace)]
-    if cluster.fresh(now):
-        return [row(t.snapshot, t.verdict, t.degraded_since) for t in tracked]
+    shown = cluster.shown(now)
     reason = "not_fresh" if cluster.reason == "connected" else cluster.reason
     blind = Assessment(Health.UNKNOWN, reason, "Out of sight: the numbers are the last known ones")
-    return [row(t.snapshot, blind, cluster.blind_since) for t in tracked]
+    return [
+        row(t.snapshot, t.verdict, t.degraded_since)
+        if t.scope in shown
+        else row(t.snapshot, blind, cluster.blind_since)
+        for t in tracked
+    ]
 
 
 def report(found: Iterable[Row], as_of: datetime | None, fresh: bool) -> Report:
