@@ -70,6 +70,8 @@ class FaultServer:
         self.script: list[Behaviour] = []
         self.requests: list[Request] = []
         self.connections = 0
+        self.clients: list[str] = []
+        """Whom their certificates name, one a connection."""
         self._tls = tls
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -91,6 +93,9 @@ class FaultServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if peer := writer.get_extra_info("peercert"):
+            names = dict(pair for part in peer["subject"] for pair in part)
+            self.clients.append(names.get("commonName", ""))
         self._open.add(writer)
         try:
             self.requests.append(await self._read(reader, self.connections))

@@ -146,8 +146,9 @@ class Rig:
         before: list[datetime | None] | None = None
         while True:
             dues = [await d.step(self.clock.now()) for d in self.dispatchers.values()]
+            busy = any(d.in_flight for d in self.dispatchers.values())
             await asyncio.gather(*(d.finish() for d in self.dispatchers.values()))
-            if dues != before:  # an attempt may have ended since
+            if busy or dues != before:  # an attempt may have ended since
                 before = dues
                 continue
             before, due = None, min(filter(None, dues), default=None)
