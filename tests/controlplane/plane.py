@@ -143,6 +143,13 @@ class ControlPlane:
         self._end("kube-controller-manager", signal.SIGKILL)
         self._end("kube-apiserver", signal.SIGKILL if kill else signal.SIGTERM)
 
+    def replace_secrets(self, user: str) -> None:
+        """From its next start on the API server has another certificate, and the user another token."""
+        for file in self.certificates.iterdir():
+            file.unlink()
+        self._tokens[user] = secrets.token_hex(16)
+        self._write_tokens()
+
     def client(self, user: str) -> Client:
         return Client(self.port, self.ca, self._tokens[user])
 
@@ -164,13 +171,16 @@ class ControlPlane:
         return path
 
     def _write_secrets(self) -> None:
+        self._write_tokens()
+        key = trustme.CA(key_type=trustme.KeyType.RSA).private_key_pem
+        key.write_to_path(self.folder / "sa.key")
+
+    def _write_tokens(self) -> None:
         lines = [
             f'{self._tokens[user]},{name},{name},"{groups}"\n'
             for user, (name, groups) in USERS.items()
         ]
         self.tokens_file.write_text("".join(lines))
-        key = trustme.CA(key_type=trustme.KeyType.RSA).private_key_pem
-        key.write_to_path(self.folder / "sa.key")
 
     def _start_etcd(self) -> None:
         client = f"http://127.0.0.1:{self._etcd_port}"
