@@ -2,9 +2,14 @@
 
 import sys
 
-from benchmarks import footprint, latency, pipeline
+from benchmarks import faults, footprint, latency, pipeline
 
-ALL = {"pipeline": pipeline.main, "latency": latency.main, "footprint": footprint.main}
+ALL = {
+    "pipeline": pipeline.main,
+    "latency": latency.main,
+    "footprint": footprint.main,
+    "faults": faults.main,
+}
 
 
 def main() -> None:

@@ -163,7 +163,7 @@ class Transport:
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
+        session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 use_dns_cache=False,
                 resolver=Resolver(),
@@ -179,6 +179,9 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=2**20,
         )
+        # It has no public switch, and would ask a server that resets connections twice each time.
+        session._retry_connection = False
+        return session
 
     async def _refusal(self, ask: Ask, response: aiohttp.ClientResponse) -> ClusterError:
         try:
