@@ -92,9 +92,12 @@ async def test_what_it_says(tmp_path: Path) -> None:
     failing, _, restored = (n.message for n in chat.sent if not n.event.subject.cluster)
     assert failing.text == (
         "Failing: the watcher's sink oncall since 00:00 UTC (0 s). It cannot deliver: invalid auth."
-        " Its messages are kept until it works."
+        " Its messages are kept until it works. Start with: watcher outbox list --sink oncall"
     )
-    assert restored.text.startswith("Restored: the watcher's sink oncall.")
+    assert restored.text == (
+        "Restored: the watcher's sink oncall. It failed 00:00\N{EN DASH}00:15 UTC (15 min)"
+        " and delivers again, what had to wait is on its way."
+    )
     assert [n.message.broadcast for n in chat.sent if n.part is Part.REPLY] == [True]
 
 

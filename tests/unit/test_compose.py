@@ -112,7 +112,8 @@ FAILING = event(
         pytest.param(
             FAILING,
             Part.POST,
-            "Failing: the watcher's sink oncall since 14:02 UTC (35 s). invalid_auth.",
+            "Failing: the watcher's sink oncall since 14:02 UTC (35 s). invalid_auth."
+            " Start with: watcher outbox list --sink oncall",
             id="a sink fails",
         ),
     ],

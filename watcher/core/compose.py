@@ -8,6 +8,7 @@ health reference §4, delivery reference §1.9.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from shlex import quote
 from typing import Final
 
 from msgspec.structs import asdict, replace
@@ -242,14 +243,25 @@ def _own(event: Event, now: datetime) -> Message:
     """The watcher speaks of itself: a sink that fails or works again, the store, a test."""
     state, message = words.state(event), visible(event.message)
     what = f"the watcher's {f'sink {_name(event)}' if event.subject.name else 'store'}"
-    since = f" {words.lasting(event.since, now)}"
+    since, first = f" {words.lasting(event.since, now)}", ""
     if event.reason == "test":
         what, since = "this is how a message arrives", ""
     elif event.edge in ENDS:
-        since = ""
+        since, message = "", _failed_until(event)
+    elif event.subject.name:
+        first = f"watcher outbox list --sink {quote(visible(event.subject.name))}"
     title = f"{state}: {what}"
     text = words.sentences(f"{title}{since}", message)
-    return Message(state, words.SYMBOLS.get(state, "⚠️"), title, text, why=message, line=title)
+    symbol = words.SYMBOLS.get(state, "⚠️")
+    return Message(state, symbol, title, text, why=message, command=first, line=title)
+
+
+def _failed_until(event: Event) -> str:
+    """What has become of a sink that failed."""
+    then = words.ending(event)
+    if event.edge is Edge.RECOVERED:
+        then = "delivers again, what had to wait is on its way"
+    return f"It failed {words.window(event.since, event.at)} and {then}"
 
 
 def _urgency(member: Event) -> tuple[bool, bool, str]:
