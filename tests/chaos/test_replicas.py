@@ -95,7 +95,7 @@ def test_it_waits_to_be_migrated(replica: Callable[[str], WatcherProcess]) -> No
 def test_the_standby_serves_its_view_and_sends_nothing(
     pair: tuple[WatcherProcess, WatcherProcess], world: Outside
 ) -> None:
-    """Both watch and are ready, both say which they are, one tells."""
+    """F40: both watch and are ready, both say which they are, one tells."""
     writer, standby = pair
     assert role(standby) == "standby"
     assert standby.get("/readyz")[0] == 200

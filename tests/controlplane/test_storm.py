@@ -19,7 +19,7 @@ AT_ONCE = 8
 def test_sixty_of_three_hundred_break_at_once(
     watcher: WatcherProcess, told: Told, admin: Client, kubelet: Kubelet, namespace: str
 ) -> None:
-    """All 300 are listed without a message; then one digest and 60 webhooks, and so at the end."""
+    """F44: all 300 are listed without a message; then one digest and 60 webhooks, and so at the end."""
     names = [f"web-{number:03}" for number in range(MANY)]
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(lambda name: create(admin, namespace, deployment(name)), names))

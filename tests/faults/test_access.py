@@ -1,6 +1,8 @@
 """Tokens, rights and certificates change or end while the process runs (watch.md §5)."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -161,7 +163,7 @@ async def test_f45_in_an_outage(tmp_path):
             rows = {row["name"]: row["health"] for row in await made.rows()}
             assert set(rows.values()) == {"unknown"}
             await made.server.start()
-            await made.until(lambda: "degraded p" in made.told, within=310)  # as 403s may last
+            await made.until(lambda: "degraded p" in made.told, within=360)  # as 403s may last
             rows = {row["name"]: row["health"] for row in await made.rows()}
             assert rows == {
                 "a": "unknown",
@@ -181,3 +183,52 @@ async def test_f45_in_an_outage(tmp_path):
             assert sorted(told) == [
                 "degraded a", "degraded b", "degraded p", "recovered b", "restored", "unauthorized",
             ]  # fmt: skip
+
+
+PLUGINS = {
+    "fails": (
+        "sys.stderr.write('please log in\\nand more'); sys.exit(1)",
+        "exit code 1: please log in",
+    ),
+    "prints junk": ("print('token: s3cret-token')", "what it printed is no ExecCredential"),
+    "hangs": ("import time; time.sleep(60)", "no answer in 30 s"),
+}
+
+
+async def told_of_plugin(folder: Path, body: str) -> World:
+    """The world after a process with this plugin has told of it."""
+    made = World(folder)
+    script = folder / "plugin.py"
+    script.write_text(f"import sys\n{body}\n")
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": sys.executable,
+        "args": [str(script)],
+    }
+    async with made.open():
+        hasty = {"HEARTBEAT__UNAUTHORIZED_FOR": "0s", "HEARTBEAT__INTERVAL": "200ms"}
+        async with made.watcher(user={"exec": plugin}, **hasty):
+            await made.until(lambda: bool(made.told), within=60)
+            shown = await made.get("/health/apiserver")
+    assert shown["error"] == made.received[0][1]["data"]["message"]
+    return made
+
+
+@pytest.mark.parametrize("how", ["fails", "prints junk"])
+async def test_f32(tmp_path, how, capfd):
+    """F32: an exec plugin that gives no token is told once, with its first complaint and no secret."""
+    body, says = PLUGINS[how]
+    made = await told_of_plugin(tmp_path, body)
+    assert made.told == ["unauthorized"]
+    assert says in made.received[0][1]["data"]["message"]
+    assert made.server.requests == []
+    assert "s3cret" not in str(made.received) + "".join(capfd.readouterr())
+
+
+@warped
+async def test_f32_hangs(tmp_path):
+    """F32: an exec plugin that hangs is ended after 30 s, and told."""
+    body, says = PLUGINS["hangs"]
+    made = await told_of_plugin(tmp_path, body)
+    assert made.told == ["unauthorized"]
+    assert says in made.received[0][1]["data"]["message"]

@@ -90,6 +90,7 @@ class World:
         server = f"http://{more.pop('host', '127.0.0.1')}:{self.proxy.port}"
         written = self.server.kubeconfig()
         written["clusters"][0]["cluster"]["server"] = server
+        written["users"][0]["user"] = more.pop("user", {})
         kubeconfig.write_text(json.dumps(written))
         hook = {"name": "hook", "type": "webhook", "url": f"http://127.0.0.1:{self._hook}/"}
         usual = {

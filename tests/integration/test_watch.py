@@ -440,7 +440,7 @@ async def test_a_slow_consumer_gets_the_latest(server, watch):
 
 
 async def test_scopes_do_not_share_trouble(server, clock):
-    """W25, F45: a namespace that is refused leaves the other one undisturbed."""
+    """W25: a namespace that is refused leaves the stream of the other one undisturbed."""
     server.apply(deployment("payments", "p"))
     server.forbidden |= {("list", "payments")}
     slow = ManualClock(clock.now())
