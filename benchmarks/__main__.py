@@ -2,12 +2,13 @@
 
 import sys
 
-from benchmarks import faults, footprint, latency, pipeline
+from benchmarks import delivery, faults, footprint, latency, pipeline
 
 ALL = {
     "pipeline": pipeline.main,
     "latency": latency.main,
     "footprint": footprint.main,
+    "delivery": delivery.main,
     "faults": faults.main,
 }
 

@@ -42,7 +42,7 @@ class StoreAlarm:
             await self._clock.sleep(_LOOK_SECONDS)
 
     async def _tell(self, sink: Sink, error: str, since: datetime) -> None:
-        what = f"Nothing can be recorded, so nothing else is told before it works: {redact(error)}"
+        what = f"This process can record nothing, and tells nothing else before it can: {redact(error)}"
         notification = notice(sink, Subject(""), "store.failing", Severity.CRITICAL, what, since)
         with contextlib.suppress(SinkError, TimeoutError):
             async with asyncio.timeout(_SEND_SECONDS):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -42,6 +43,11 @@ class Replica:
             case _:
                 self.lives.end()
                 self.lives.start(NEVER)
+
+    def end(self) -> None:
+        """In order, so that what was just sent is settled."""
+        self._way.resume()
+        self.lives.end(signal.SIGTERM)
 
     def tend(self) -> None:
         if self._resumes_at is not None and time.monotonic() > self._resumes_at:
@@ -88,6 +94,8 @@ async def disturbed(
             while happened.total() < count:
                 play.turn(rng.choice(NAMES))
             play.turn(NAMES[0])
+            for replica in replicas:
+                replica.end()
         finally:
             for name in ("one", "two"):
                 print(*(folder / name / "log").read_text().splitlines()[-30:], sep="\n")
