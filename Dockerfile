@@ -24,7 +24,8 @@ LABEL org.opencontainers.image.title="deployment-watcher" \
 RUN install --directory --owner=65532 --group=65532 --mode=0750 /var/lib/watcher
 COPY --from=build /opt/watcher /opt/watcher
 # The root filesystem may be read-only: bytecode is compiled already, and only the store's folder is written to.
-ENV PATH=/opt/watcher/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# The user has no entry in /etc/passwd, so nothing but this says where its home is.
+ENV PATH=/opt/watcher/bin:$PATH HOME=/var/lib/watcher PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /var/lib/watcher
 USER 65532:65532
 EXPOSE 8080

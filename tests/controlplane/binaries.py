@@ -25,6 +25,7 @@ class ControlPlaneUnavailable(Exception):  # noqa: N818 - a state of the machine
     """This machine neither has the control plane's binaries nor can build them."""
 
     def __init__(self, why: str) -> None:
+        self.why = why
         super().__init__(
             f"no control plane: {why} (KUBEBUILDER_ASSETS may name a folder that has one; "
             "WITHOUT=controlplane leaves its tests out)"

@@ -10,15 +10,16 @@ from tests.controlplane import binaries
 from tests.controlplane.binaries import ControlPlaneUnavailable
 from tests.controlplane.client import Client
 from tests.controlplane.plane import ControlPlane, StartError
-from tests.deploy import tools
+from tests.deploy import image, tools
 from tests.deploy.node import Node
 from tests.deploy.release import Release
 from tests.parts import leave_out, say, without
 from tests.postgres import postgres  # noqa: F401 - a fixture
 
 HERE = Path(__file__).parent
-PART = "controlplane"
-UNAVAILABLE = pytest.StashKey[ControlPlaneUnavailable]()
+PART, IMAGE = "controlplane", "image"
+IMAGE_TESTS = HERE / "test_image.py"
+UNAVAILABLE = pytest.StashKey[ControlPlaneUnavailable | image.ImageUnavailable]()
 RESTRICTED = {
     f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")
 }
@@ -28,25 +29,46 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if without(PART):
         why = f"WITHOUT={PART}: {{count}} tests of chart and manifests are left out"
         leave_out(config, items, lambda path: path.is_relative_to(HERE), why)
+    elif any(item.path == IMAGE_TESTS for item in items):
+        left_out = f"WITHOUT={IMAGE}" if without(IMAGE) else ""
+        if reason := left_out or image.why_not(lambda line: say(config, line)):
+            why = f"{reason}: {{count}} tests of the image are left out"
+            leave_out(config, items, lambda path: path == IMAGE_TESTS, why)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build before the first test, whose time limit knows nothing of compilers."""
-    ours = any(item.path.is_relative_to(HERE) for item in session.items)
-    if ours and not session.config.option.collectonly:
-        try:
-            for locate in (binaries.locate, tools.locate):
-                locate(lambda line: say(session.config, line))
-        except ControlPlaneUnavailable as error:  # the failure of every test that needs it
-            session.config.stash[UNAVAILABLE] = error
+    if session.config.option.collectonly:
+        return
+
+    def tell(line: str) -> None:
+        say(session.config, line)
+
+    files = {item.path for item in session.items}
+    try:
+        if any(path.is_relative_to(HERE) for path in files):
+            binaries.locate(tell)
+            tools.locate(tell)
+        if IMAGE_TESTS in files:
+            image.build(tell)
+    except (ControlPlaneUnavailable, image.ImageUnavailable) as error:
+        session.config.stash[UNAVAILABLE] = error  # the failure of every test that needs it
 
 
 @pytest.fixture(scope="session")
 def commands(pytestconfig: pytest.Config) -> Mapping[str, Path]:
     """Paths of helm, kubectl and actionlint."""
-    if unavailable := pytestconfig.stash.get(UNAVAILABLE, None):
+    unavailable = pytestconfig.stash.get(UNAVAILABLE, None)
+    if isinstance(unavailable, ControlPlaneUnavailable):
         pytest.fail(str(unavailable), pytrace=False)
     return tools.locate()
+
+
+@pytest.fixture(scope="session")
+def built(pytestconfig: pytest.Config) -> None:
+    """The image, of the working tree as it is."""
+    if unavailable := pytestconfig.stash.get(UNAVAILABLE, None):
+        pytest.fail(str(unavailable), pytrace=False)
 
 
 @pytest.fixture(scope="session")
