@@ -11,7 +11,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from watcher.errors import StoreError
 from watcher.stores import sqlite
 from watcher.stores.schema import REVISION
-from watcher.stores.sql import SqlStore, store_error
+from watcher.stores.sql import SqlStore
+from watcher.stores.transactions import Lease, store_error
 
 # The driver of PostgreSQL and Alembic take long to import: whoever needs them does it.
 
@@ -30,7 +31,7 @@ def open_store(url: str, *, exclusive: bool = False) -> SqlStore:
     if _is_postgresql(parsed):
         from watcher.stores import postgresql
 
-        row = postgresql.RowLease() if exclusive else None
+        row = postgresql.RowLease() if exclusive else Lease()
         return SqlStore(postgresql.engine(parsed, _usable), row, cut=postgresql.cut)
     path = sqlite.find(parsed)
     with _explained(str(path)), ExitStack() as held:
@@ -41,7 +42,7 @@ def open_store(url: str, *, exclusive: bool = False) -> SqlStore:
             if exclusive:
                 sqlite.check(path, engine)
             before, _ = _bring_up_to_date(engine, str(path))
-        lease = sqlite.FileLease(path) if exclusive else None
+        lease = sqlite.FileLease(path) if exclusive else Lease()
         return SqlStore(engine, lease, release=held.pop_all().close, empty=before is None)
 
 

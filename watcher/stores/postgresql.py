@@ -25,6 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from watcher.errors import Deposed
 from watcher.stores.schema import leases
+from watcher.stores.transactions import Lease
 
 LEASE: Final = timedelta(seconds=12)
 _CONNECT_SECONDS: Final = 5
@@ -89,7 +90,7 @@ def cut(connection: psycopg.Connection) -> None:
         wire.shutdown(socket.SHUT_RDWR)
 
 
-class RowLease:
+class RowLease(Lease):
     """The row `writer`: whoever holds it writes, and each change of hands counts its token up.
 
     The database's clock decides. The token is checked in each transaction under a lock on the row,

@@ -1,27 +1,20 @@
 """The record in a SQL database: each method is one transaction, all of them in one thread."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from watcher.core.model import EPOCH, DeliveryState, Event
 from watcher.core.retry import LONGEST_WAIT, SinkState
-from watcher.errors import Deposed, StoreError, Unsure
 from watcher.ports import Claim, LedgerRow, Record, Saved, Settlement
 from watcher.stores import rows
 from watcher.stores.claim import NEXT_DUE, take
 from watcher.stores.schema import clusters, deliveries, events, incidents, phases, sinks, told
+from watcher.stores.transactions import Lease, Transactions
 
-_LONGEST: Final = 10.0
-"""Seconds: what takes longer has failed, however it ends."""
-
-T = TypeVar("T")
 Insert = sqlite.Insert | postgresql.Insert
 
 _d = deliveries.c
@@ -39,52 +32,23 @@ _RENAME = (
 )
 
 
-class Lease(Protocol):
-    """Who may write; each method is part of a transaction."""
-
-    def acquire(self, db: Connection) -> bool:
-        """Take it, if it is to be had."""
-
-    def check(self, db: Connection) -> None:
-        """Raise Deposed unless it is ours, and stays so until the transaction ends."""
-
-    def renew(self, db: Connection) -> None:
-        """Keep it for longer; raises Deposed."""
-
-    def release(self, db: Connection) -> None:
-        """Give it back."""
-
-
-class SqlStore:
-    """`ports.Store` on an engine whose schema is up to date; `stores.database` opens it.
-
-    A whole transaction is one hop into the store's own thread: simpler and faster than an
-    asynchronous driver, and no two transactions of a process wait for each other's locks.
-    """
+class SqlStore(Transactions):
+    """`ports.Store` on an engine whose schema is up to date; `stores.database` opens it."""
 
     def __init__(
         self,
         engine: Engine,
-        lease: Lease | None = None,
+        lease: Lease,
         *,
         cut: Callable[[Any], None] | None = None,
         release: Callable[[], None] | None = None,
         empty: bool = False,
     ) -> None:
+        super().__init__(engine, lease, cut, release)
         self.empty: Final = empty
         """Whether there was nothing before it was opened."""
         self.unreadable: Callable[[str, str], None] = lambda table, key: None
         """Told of each row that is damaged, and was put out of the way of all others."""
-        self._reads = engine
-        self._writes = engine.execution_options(begin="BEGIN IMMEDIATE")
-        self._lease = lease
-        self._deposed = ""
-        """Why nothing may be written before the store has been read anew."""
-        self._cut = cut
-        self._in_use: object = None
-        """The driver's connection of the transaction that runs."""
-        self._release = release
-        self._thread = ThreadPoolExecutor(1, "store")
         insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._save = _upsert(insert(phases))
         self._mark_seen = _upsert(insert(clusters))
@@ -93,25 +57,8 @@ class SqlStore:
         self._add_event = insert(events).on_conflict_do_nothing()
         self._add_delivery = _add_or_group(insert(deliveries))
 
-    async def acquire(self) -> bool:
-        """See `ports.Store`; so with all that follow. Without a lease everybody may write."""
-        lease = self._lease
-        taken = lease is None or await self._transact(self._writes, lease.acquire)
-        self._deposed = "" if taken else "another process is the writer"
-        return taken
-
-    async def renew(self) -> None:
-        """Raises Deposed when another process has it."""
-        await self._write(self._lease.renew if self._lease else lambda _: None)
-
-    async def release(self) -> None:
-        """Let another process write from now on."""
-        if self._lease is not None:
-            await self._write(self._lease.release)
-            self._deposed = "the lease was given back"
-
     async def load(self, cluster: str) -> Sequence[Saved]:
-        """See `ports.Store`."""
+        """See `ports.Store`; so with all that follow."""
         found = select(phases.c.uid, phases.c.body).where(phases.c.cluster == cluster, _KEPT)
         kept = await self._read(lambda db: db.execute(found).all())
         read = {uid: rows.readable(rows.saved, body) for uid, body in kept}
@@ -149,11 +96,7 @@ class SqlStore:
                 if values:
                     db.execute(statement, values)
 
-        try:
-            await self._write(work)
-        except Unsure as error:  # to decide again could open a second incident beside the first
-            self._deposed = f"it is not known whether the last decision was committed: {error}"
-            raise Deposed(self._deposed) from error
+        await self._decide(work)
 
     async def reclaim(self, sink: str, now: datetime, busy: Sequence[str] = ()) -> int:
         """Exclusive use proves that nobody else has them in flight."""
@@ -300,64 +243,9 @@ class SqlStore:
         same = text("UPDATE alembic_version SET version_num = version_num")
         await self._write(lambda db: db.execute(same))
 
-    async def close(self) -> None:
-        """Finish what runs and let go of the database."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._reads.dispose)
-        self._thread.shutdown()
-        if self._release is not None:
-            self._release()
-
     def _tell(self, table: str, damaged: Sequence[str]) -> None:
         for key in damaged:
             self.unreadable(table, key)
-
-    async def _write(self, work: Callable[[Connection], T]) -> T:
-        """Checked in the very transaction: what was stopped in between writes nothing any more."""
-
-        def checked(db: Connection) -> T:
-            if self._deposed:
-                raise Deposed(self._deposed)
-            if self._lease is not None:
-                self._lease.check(db)
-            return work(db)
-
-        try:
-            return await self._transact(self._writes, checked)
-        except Deposed as error:
-            self._deposed = str(error)
-            raise
-
-    async def _read(self, work: Callable[[Connection], T]) -> T:
-        return await self._transact(self._reads, work)
-
-    async def _transact(self, engine: Engine, work: Callable[[Connection], T]) -> T:
-        def transaction() -> T:
-            with engine.connect() as db:
-                self._in_use = db.connection.dbapi_connection
-                result = work(db)
-                _commit(db)
-                return result
-
-        try:
-            async with asyncio.timeout(_LONGEST):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
-        except TimeoutError:
-            if self._cut is not None:
-                self._cut(self._in_use)
-            raise Unsure(f"no answer within {_LONGEST:.0f} s") from None
-        except SQLAlchemyError as error:
-            raise store_error(error) from error
-        except ValueError as error:  # of what the driver cannot write or read
-            raise StoreError(str(error)) from error
-
-
-def _commit(db: Connection) -> None:
-    try:
-        db.commit()
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise Unsure(str(store_error(error))) from error
-        raise
 
 
 def _set_aside(db: Connection, cluster: str, uids: Sequence[str]) -> None:
@@ -366,12 +254,6 @@ def _set_aside(db: Connection, cluster: str, uids: Sequence[str]) -> None:
         aside = {"of_cluster": cluster, "of_uid": f"{_ASIDE}{uid}"}
         db.execute(_FORGET, aside)
         db.execute(_RENAME, {**aside, "damaged": uid})
-
-
-def store_error(error: SQLAlchemyError) -> StoreError:
-    """Say what the database said, without the statement and its values."""
-    cause = getattr(error, "orig", None) or error
-    return StoreError(f"{type(cause).__name__}: {cause}".splitlines()[0])
 
 
 def _add_or_group(insert: Insert) -> Insert:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from watcher.errors import StoreError
+from watcher.stores.transactions import Lease
 
 _PRAGMAS: Final = (
     "busy_timeout = 5000",
@@ -75,17 +76,12 @@ def engine(path: Path) -> Engine:
     return made
 
 
-class FileLease:
+class FileLease(Lease):
     """Whoever has the lock file has the database, as long as both are the files that were opened."""
 
     def __init__(self, path: Path) -> None:
         files = (path, _log_file(path), _lock_file(path))
         self._files = {file: identity for file in files if (identity := _identity(file))}
-
-    def acquire(self, db: Connection) -> bool:
-        """It was ours from the start."""
-        self.check(db)
-        return True
 
     def check(self, _: Connection) -> None:
         """Raise StoreError when a file was deleted or replaced: what is written to it is lost."""
@@ -94,13 +90,6 @@ class FileLease:
                 raise StoreError(
                     f"{file} was deleted or replaced while in use: put it back or restart"
                 )
-
-    def renew(self, db: Connection) -> None:
-        """It needs no renewal."""
-        self.check(db)
-
-    def release(self, db: Connection) -> None:
-        """It is given back with the process."""
 
 
 def check(path: Path, engine: Engine) -> None:
