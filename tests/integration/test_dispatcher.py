@@ -551,10 +551,10 @@ async def test_an_idle_dispatcher_asks_nothing(
     await store.record(told(event(1)), clock.now())
     store.calls = 0
     await pass_time(waiting, clock, 899)
-    assert (len(sink.sent), store.calls) == (1, 6)
+    assert (len(sink.sent), store.calls) == (1, 5)
     await pass_time(waiting, clock, 1)
     assert len(sink.sent) == 2
-    assert store.calls <= 13
+    assert store.calls <= 12
 
 
 async def test_a_failing_store(
