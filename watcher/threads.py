@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -28,11 +29,11 @@ class Threads:
 
         def call() -> None:
             try:
-                done.set_result(work())
+                tell = partial(done.set_result, work())
             except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-                done.set_exception(error)
-            finally:
-                self._free.release()
+                tell = partial(done.set_exception, error)
+            self._free.release()  # before whoever waits goes on, and asks again
+            tell()
 
         threading.Thread(target=call, daemon=True).start()
         return await asyncio.wrap_future(done)

@@ -237,6 +237,62 @@ async def test_a_parked_delivery_is_probed(store: Store) -> None:
     assert (await claim_one(store, now=later(300))).delivery.id == claimed.delivery.id
 
 
+async def test_a_restart_probes_what_is_parked(store: Store) -> None:
+    """How long it was to be spared was decided by a process that is no more."""
+    await store.record(told(event(1)), NOW)
+    claimed = await claim_one(store)
+    await store.settle(
+        Settlement(claimed.delivery.id, DeliveryState.PARKED, NOW, later(300), "invalid_auth")
+    )
+    await store.reclaim("hook", later(10))
+    assert (await claim_one(store, now=later(10))).last_error == "invalid_auth"
+
+
+async def test_the_queue_of_a_removed_sink(store: Store) -> None:
+    """Row 69: it is parked and counted, neither lost nor sent, and comes when the sink is back."""
+    await store.record(told(*(event(n) for n in range(10)), sink="old"), NOW)
+    await store.record(told(event(11)), NOW)
+    assert await store.strand(["hook"]) == {"old": 10}
+    assert await store.strand(["hook"]) == {}
+    assert [row[:3] for row in await store.queue(NOW)] == [
+        ("hook", DeliveryState.PENDING, 1),
+        ("old", DeliveryState.PARKED, 10),
+    ]
+    await store.reclaim("old", NOW)
+    back = await store.claim("old", NOW, 10)
+    assert {claim.last_error for claim in back} == {"sink_removed"}
+    assert len(back) == 10
+
+
+async def test_what_stands_is_what_was_told_and_has_not_ended(store: Store) -> None:
+    """The newest event of each incident that a sink has; an end for a while, to be told again."""
+    ended = event(2, 2, Edge.RECOVERED)
+    for one in (event(1), event(2), ended):
+        await store.record(told(one), NOW)
+        await deliver(store, "hook")
+    await store.record(told(event(3)), NOW)
+    await store.record(told(event(4), sink="other"), NOW)
+    assert await store.standing("hook", ended.at - timedelta(seconds=1)) == [event(1), ended]
+    assert await store.standing("hook", ended.at) == [event(1)]
+
+
+async def test_a_post_that_waits_is_taken_into_a_digest(store: Store) -> None:
+    """Only while nobody has tried to send it; one that was sent stays as it is."""
+    await store.record(told(event(2), sink="chat", parts=(Part.POST,)), NOW)
+    await deliver(store, "chat")
+    await store.record(told(event(1), sink="chat", parts=(Part.POST,)), NOW)
+    grouped = [
+        delivery(event(n), "chat", Part.POST, state=DeliveryState.GROUPED, digest="d")
+        for n in (1, 2)
+    ]
+    await store.record(Record(deliveries=tuple(grouped)), NOW)
+    rows = {row.event.incident: row for row in await store.history(sink="chat")}
+    assert rows[event(1).incident].delivery.state is DeliveryState.GROUPED
+    assert rows[event(1).incident].delivery.digest == "d"
+    assert rows[event(2).incident].delivery.state is DeliveryState.DELIVERED
+    assert await store.claim("chat", NOW, 4) == []
+
+
 async def test_a_thread(store: Store) -> None:
     """Edits and replies get the receipt of the incident's post; an edit knows the newest event."""
     await store.record(told(event(1), sink="chat", parts=(Part.POST,)), NOW)

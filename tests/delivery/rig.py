@@ -30,7 +30,7 @@ from watcher.core.model import (
 from watcher.core.planning import Audience
 from watcher.dispatcher import Dispatcher
 from watcher.metrics import Metrics
-from watcher.ports import LedgerRow, Notification, Sink, Store, Traits
+from watcher.ports import LedgerRow, Notification, Saved, Sink, Store, Traits
 from watcher.recording import Draft, Recorder
 from watcher.reporting import Reporting
 from watcher.stores.database import open_store
@@ -79,7 +79,8 @@ class Rig:
             "prod", store, self.audiences, reporting.recorded, reporting.store_refused
         )
         self._recorder.restore(())
-        self._incidents: dict[str, Incident] = {}
+        self.incidents: dict[str, Incident] = {}
+        """The newest of each Deployment, by name."""
         self._log = io.StringIO()
         audit.configure(self._log, "debug", json=True, clock=clock)
 
@@ -97,11 +98,21 @@ class Rig:
         for dispatcher in self.dispatchers.values():
             await dispatcher.start()
 
+    async def resumes(self, incidents: dict[str, Incident]) -> None:
+        """Go on with what a former rig has opened in the same store."""
+        self.incidents = incidents
+        self._recorder.restore(
+            [
+                *await self.store.load("prod"),
+                *(Saved(Subject("prod", "shop", n, n), Firing(i)) for n, i in incidents.items()),
+            ]
+        )
+
     async def opens(self, *names: str, severity: Severity = CRITICAL, storm: bool = False) -> None:
         """These Deployments go down, in one commit."""
         now = self.clock.now()
         for name in names:
-            self._incidents[name] = Incident(
+            self.incidents[name] = Incident(
                 incident_id(now, name), now, now, "none_available", severity,
                 "0 of 3 replicas available, 2 needed", sequence=1,
                 was_critical=severity is CRITICAL,
@@ -110,7 +121,7 @@ class Rig:
 
     async def changes(self, name: str, severity: Severity = CRITICAL, message: str = "") -> None:
         """It is down for another reason, or worse."""
-        before = self._incidents[name]
+        before = self.incidents[name]
         worse = before.severity is WARNING and severity is CRITICAL
         self._next(name, severity=severity, message=message or before.message)
         await self._commit(Edge.UPDATED, [name], worsened=worse)
@@ -121,8 +132,8 @@ class Rig:
         await self._commit(edge, names)
 
     def _next(self, name: str, **changes: Any) -> None:  # noqa: ANN401
-        before = self._incidents[name]
-        self._incidents[name] = replace(before, sequence=before.sequence + 1, **changes)
+        before = self.incidents[name]
+        self.incidents[name] = replace(before, sequence=before.sequence + 1, **changes)
 
     async def _commit(
         self, edge: Edge, names: Sequence[str], *, storm: bool = False, worsened: bool = False
@@ -130,7 +141,7 @@ class Rig:
         now = self.clock.now()
         drafts = []
         for name in names:
-            incident = self._incidents[name]
+            incident = self.incidents[name]
             phase: Phase = Steady() if edge in ENDS else Firing(incident)
             transition = Transition(edge, now, incident, worsened=worsened)
             numbers = ALL_SERVE if edge is Edge.RECOVERED else NONE_SERVES
@@ -138,7 +149,7 @@ class Rig:
             drafts.append(Draft(subject, phase, transition=transition, facts=numbers))
         for name, phase in zip(names, await self._recorder.commit(drafts, now, storm), strict=True):
             if isinstance(phase, Firing):
-                self._incidents[name] = phase.incident
+                self.incidents[name] = phase.incident
 
     async def passes(self, seconds: float = 0) -> None:
         """Let time pass: every dispatcher steps when it asks to, and each attempt ends."""

@@ -1,12 +1,13 @@
 """Secrets are named, never written: read anew for each use, and kept out of every output."""
 
+import base64
 import os
 import re
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
@@ -90,9 +91,16 @@ def hide(secret: str) -> None:
 
 
 def telling_parts(url: SplitResult) -> list[str]:
-    """Pieces of path and query that look drawn rather than named: a receiver may echo one alone."""
+    """Pieces of path and query that look drawn rather than named: a receiver may echo one alone.
+
+    Of a password also the form in which it is sent.
+    """
     pieces = [*url.path.split("/"), *(value for _, value in parse_qsl(url.query))]
-    return [p for p in pieces if len(p) >= 20 or (len(p) >= 8 and any(c.isdigit() for c in p))]
+    drawn = [p for p in pieces if len(p) >= 20 or (len(p) >= 8 and any(c.isdigit() for c in p))]
+    if not url.password:
+        return drawn
+    user = f"{unquote(url.username or '')}:{unquote(url.password)}"
+    return [*drawn, base64.b64encode(user.encode()).decode()]
 
 
 def redact(text: str) -> str:

@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from watcher.config.rules import check_url
+from watcher.config.secrets import hide
 from watcher.errors import Outcome, SinkError, WatcherError
 from watcher.network import Resolver, environment_proxy
 from watcher.ports import Clock
@@ -81,6 +82,8 @@ class Sender:
     async def _exchange(
         self, method: str, url: URL, body: bytes, headers: Mapping[str, str], attempt: "_Attempt"
     ) -> Answer:
+        if proxy := environment_proxy(str(url)):
+            hide(proxy)
         connector = aiohttp.TCPConnector(
             force_close=True,
             use_dns_cache=False,
@@ -104,7 +107,7 @@ class Sender:
                 data=body,
                 headers=headers,
                 allow_redirects=False,
-                proxy=environment_proxy(str(url)),
+                proxy=proxy,
                 ssl=self._context() if url.scheme == "https" else True,
             ) as response,
         ):
