@@ -48,7 +48,7 @@ def seed() -> int:
 
 @pytest.mark.timeout(120)
 async def test_twenty_kills(tmp_path: Path) -> None:
-    """F37, F38: at failpoints and at random moments; every change is told, in order, under one id."""
+    """Row 25: F37, F38: at failpoints and at random moments; every change is told, in order, under one id."""
     await killed(tmp_path, 20, seed())
 
 

@@ -46,7 +46,7 @@ class Disk:
 
 @pytest.mark.timeout(60)
 async def test_every_commit_outlives_the_power(tmp_path: Path) -> None:
-    """At each commit, in the middle of writing the next, and over many checkpoints."""
+    """Row 28: at each commit, in the middle of writing the next, and over many checkpoints."""
     rng, path = random.Random(28), tmp_path / "watcher.db"
     disk, committed, before = Disk(path, tmp_path / "copies"), 0, 0
 

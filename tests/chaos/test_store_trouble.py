@@ -72,7 +72,7 @@ TROUBLES: list[tuple[Callable[[WatcherProcess, Path], AbstractContextManager[Non
 
 
 def test_trouble_after_trouble(world: Outside, watcher: WatcherProcess, tmp_path: Path) -> None:
-    """Full, locked, gone: not ready and why, counted, nothing sent but one alarm; then each change once."""
+    """Row 29: full, locked, gone: not ready and why, counted, nothing sent but one alarm; then each change once."""
     expected: list[str] = []
     ready = 3
     for trouble, words in TROUBLES:

@@ -208,7 +208,7 @@ async def test_a_refused_connection_is_retried(kind: Kind) -> None:
 async def test_a_redirect_is_not_followed(
     kind: Kind, server: FaultServer, sink: Sink, status: int
 ) -> None:
-    """Whoever a redirect points to sees neither the message nor the secret."""
+    """Row 8: whoever a redirect points to sees neither the message nor the secret."""
     async with FaultServer(answers(kind.status, kind.ok)) as elsewhere:
         server.usual = answers(status, location=f"{elsewhere.url}{PATH}")
         error = await failure(sink, kind.part)
@@ -259,7 +259,7 @@ async def test_an_answer_that_echoes_secrets_is_quoted_without_them(
 async def test_each_attempt_has_a_connection_of_its_own(
     kind: Kind, server: FaultServer, sink: Sink
 ) -> None:
-    """A connection that the server closed while idle cannot fail the next attempt."""
+    """Row 21: a connection that the server closed while idle cannot fail the next attempt."""
     for _ in range(3):
         await sink.send(notification(event(Edge.DEGRADED), kind.part))
     assert [request.connection for request in server.requests] == [1, 2, 3]

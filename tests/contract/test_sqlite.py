@@ -79,7 +79,7 @@ async def test_a_commit_survives_the_power(url: str) -> None:
 
 @pytest.mark.timeout(60)
 async def test_a_second_run_is_refused(url: str, path: Path) -> None:
-    """Two processes would send everything twice; the second is told who holds the file."""
+    """Row 31: two processes would send everything twice; the second is told who holds the file."""
     child = subprocess.Popen(  # noqa: ASYNC220 - it lives as long as the test
         [sys.executable, "-c", HOLD, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -134,7 +134,7 @@ def test_migrations_make_the_schema(url: str, path: Path) -> None:
 
 @pytest.mark.parametrize("found", ["0003", "9999", "f00ba4"])
 def test_a_newer_schema_is_refused(url: str, path: Path, found: str) -> None:
-    """A version that does not know the schema does not touch it, and says which it found."""
+    """Row 75: a version that does not know the schema does not touch it, and says which it found."""
     _pretend(url, path, found)
     with pytest.raises(StoreError, match=rf"{found}.*{REVISION:04}"):
         opened(url)
@@ -143,7 +143,7 @@ def test_a_newer_schema_is_refused(url: str, path: Path, found: str) -> None:
 
 
 async def test_the_next_schema_is_one_we_can_run_on(url: str, path: Path) -> None:
-    """A step only expands, so that an upgrade can be taken back."""
+    """Row 75: a step only expands, so that an upgrade can be taken back."""
     _pretend(url, path, f"{REVISION + 1:04}")
     store = opened(url)
     await store.record(told(event(1)), NOW)
@@ -236,7 +236,7 @@ def killed_after_a_commit(url: str) -> None:
 
 @pytest.mark.timeout(60)
 def test_a_damaged_file_is_refused(url: str, path: Path) -> None:
-    """With what to do in one line; the file is left as it is, and no empty one takes its place."""
+    """Row 30: with what to do in one line; the file is left as it is, and no empty one takes its place."""
     killed_after_a_commit(url)
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint")
@@ -251,7 +251,7 @@ def test_a_damaged_file_is_refused(url: str, path: Path) -> None:
 
 @pytest.mark.timeout(60)
 def test_a_lost_file_is_not_replaced_by_an_empty_one(url: str, path: Path) -> None:
-    """If its log is still there, something was lost that nobody meant to lose."""
+    """Row 30: if its log is still there, something was lost that nobody meant to lose."""
     killed_after_a_commit(url)
     path.unlink()
     with pytest.raises(StoreError, match=r"is gone and watcher\.db-wal is still there"):
@@ -267,7 +267,7 @@ def test_a_new_store_is_known_as_one(url: str) -> None:
 
 
 async def test_a_full_disk(url: str) -> None:
-    """What does not fit is not there, the store says so, and works again once there is room."""
+    """Row 29: what does not fit is not there, the store says so, and works again once there is room."""
     store = opened(url)
     await store.record(told(event(1)), NOW)
     _limit_pages(store, 60)

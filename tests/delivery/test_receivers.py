@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from tests.deployments import ZERO
 from tests.events import event, notification, outage
 from tests.fault_server import Behaviour, FaultServer, answers, resets
 from watcher.clock import SystemClock
-from watcher.core.model import Edge, Event, Facts, Json, Outcome, Subject
-from watcher.errors import SinkError
+from watcher.core.model import Edge, Event, Facts, Json, Outcome, Part, Subject
+from watcher.errors import ConfigError, SinkError
 from watcher.ports import Notification
+from watcher.sinks.apprise import Apprise
 from watcher.sinks.http import Sender
 from watcher.sinks.pagerduty import PagerDuty
 from watcher.sinks.webhook import Webhook
@@ -251,3 +253,30 @@ async def test_a_failing_sink_is_a_cloud_event_too(tmp_path: Path, clock: Manual
     failing = told["dev.deployment-watcher.sink.failing.v1"]
     assert (failing["source"], failing["subject"]) == ("/watcher", "sinks/oncall")
     assert "dev.deployment-watcher.sink.restored.v1" in told
+
+
+async def test_apprise_says_yes_or_no(clock: ManualClock) -> None:
+    """A refusal is tried again, a service that it does not know needs a human."""
+    told = notification(event(Edge.DEGRADED), Part.POST)
+    async with FaultServer(answers(200)) as server:
+        sink = Apprise("any", url=lambda: server.url.replace("http", "json"))
+        await sink.send(told)
+        (body,) = bodies(server)
+        assert body["type"] == "failure"
+        assert body["title"] == "🔴 Unavailable: shop/checkout"
+        server.usual = answers(500)
+        with pytest.raises(SinkError) as caught:
+            await sink.send(told)
+        assert (caught.value.outcome, caught.value.reason) == (Outcome.RETRY, "not_sent")
+    with pytest.raises(SinkError) as caught:
+        await Apprise("any", url=lambda: "no-such-service://secret").send(told)
+    assert (caught.value.outcome, caught.value.reason) == (Outcome.PARK, "bad_url")
+
+
+def test_apprise_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the library the configuration is refused, with the command that helps."""
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(
+        ConfigError, match=r"sinks: any: .*pip install 'deployment-watcher\[apprise\]'"
+    ):
+        Apprise("any", url=lambda: "json://localhost")

@@ -216,7 +216,7 @@ async def test_order_within_an_incident(
 async def test_a_throttle_pauses_the_sink(
     store: WatchedStore, clock: ManualClock, dispatch: Build
 ) -> None:
-    """After a 429 nothing is sent for as long as was asked, and no attempt is spent."""
+    """Row 2: after a 429 nothing is sent for as long as was asked, and no attempt is spent."""
     await store.record(told(event(1)), NOW)
     sink = ScriptedSink(clock, throttled(30))
     dispatcher = dispatch(sink, clock)
@@ -233,7 +233,7 @@ async def test_a_throttle_pauses_the_sink(
 async def test_throttled_edits_do_not_delay_the_end(
     store: WatchedStore, clock: ManualClock, dispatch: Build
 ) -> None:
-    """Edits have a limit of their own: replies and openings go on meanwhile, edits coalesce."""
+    """Row 4: edits have a limit of their own: replies and openings go on meanwhile, edits coalesce."""
     await store.record(told(event(1), sink="chat", parts=(Part.POST,)), NOW)
     sink = ScriptedSink(clock, name="chat")
     dispatcher = dispatch(sink, clock)
@@ -261,7 +261,7 @@ async def test_throttled_edits_do_not_delay_the_end(
 async def test_a_sink_that_is_down(
     store: WatchedStore, clock: ManualClock, dispatch: Build
 ) -> None:
-    """Ten minutes down: few requests, all told soon after, late, and what is over in one line."""
+    """Row 1: ten minutes down: few requests, all told soon after, late, and what is over in one line."""
     for number in range(1, 6):
         await store.record(told(event(number), sink="chat", parts=(Part.POST,)), NOW)
     sink = ScriptedSink(clock, name="chat")
@@ -387,7 +387,7 @@ async def test_a_message_the_sink_will_not_take(
     state: DeliveryState,
     report: str,
 ) -> None:
-    """It is tried once more in plain text at once; what follows goes on either way."""
+    """Rows 9, 10: it is tried once more in plain text at once; what follows goes on either way."""
     await store.record(told(*outage(1)), NOW)
     sink = ScriptedSink(clock, *answers)
     await pass_time(dispatch(sink, clock), clock)

@@ -67,7 +67,7 @@ async def refusal(sender: Sender, url: str) -> SinkError:
     ],
 )  # fmt: skip
 def test_metadata_addresses_are_forbidden(address: str) -> None:
-    """No way of writing a metadata, link-local or multicast address is one to send to."""
+    """Row 59: no way of writing a metadata, link-local or multicast address is one to send to."""
     assert is_forbidden(address)
 
 
@@ -88,13 +88,13 @@ def test_receivers_inside_are_allowed(address: str) -> None:
     ],
 )
 async def test_a_forbidden_address_is_refused_at_connect(url: str) -> None:
-    """However the URL writes it, no connection is made to a metadata service."""
+    """Row 59: however the URL writes it, no connection is made to a metadata service."""
     error = await refusal(Sender(SystemClock(), allow_http=True), url)
     assert (error.reason, error.outcome) == ("forbidden_address", Outcome.PARK)
 
 
 async def test_a_name_cannot_be_rebound_to_a_forbidden_address() -> None:
-    """A name that was fine at the first attempt is judged anew, by the address connected to."""
+    """Row 59: a name that was fine at the first attempt is judged anew, by the address connected to."""
     async with FaultServer(answers(200)) as server:
         resolver = says("127.0.0.1", "169.254.169.254")
         sender = Sender(SystemClock(), allow_http=True, resolver=resolver)
@@ -105,7 +105,7 @@ async def test_a_name_cannot_be_rebound_to_a_forbidden_address() -> None:
 
 
 async def test_names_are_looked_up_for_each_attempt() -> None:
-    """A name that does not resolve is retried, and the next answer is used."""
+    """Rows 15, 16: a name that does not resolve is retried, and the next answer is used."""
     async with FaultServer(answers(200)) as server:
         sender = Sender(SystemClock(), allow_http=True, resolver=says("", "127.0.0.1"))
         url = f"http://hooks.example:{server.port}/"
@@ -137,7 +137,7 @@ async def test_plain_http_stays_inside(url: str, sent: bool) -> None:
 
 
 async def test_a_full_backlog_ends_the_attempt() -> None:
-    """A host that does not take the connection costs the connect timeout, and has seen nothing."""
+    """Row 17: a host that does not take the connection costs the connect timeout, and has seen nothing."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -150,7 +150,7 @@ async def test_a_full_backlog_ends_the_attempt() -> None:
 
 
 async def test_a_compressed_bomb_is_not_unpacked() -> None:
-    """At most 64 KiB of an answer are read, and it is never decompressed."""
+    """Row 19: at most 64 KiB of an answer are read, and it is never decompressed."""
     bomb = gzip.compress(b"\0" * 50_000_000)
     async with FaultServer(answers(200, bomb, content_encoding="gzip")) as server:
         answer = await Sender(SystemClock()).post(server.url, b"", {})
@@ -187,7 +187,7 @@ def tls(authority: trustme.CA, *names: str, days: int = 1) -> ssl.SSLContext:
 
 
 async def test_a_ca_file_is_trusted_and_read_again(authority: trustme.CA, tmp_path: Path) -> None:
-    """A server is trusted once its authority is in the file, without a restart."""
+    """Row 22: a server is trusted once its authority is in the file, without a restart."""
     ca_file = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(ca_file))
     sender = Sender(SystemClock(), ca_file=ca_file)
@@ -214,7 +214,7 @@ async def test_a_wrong_certificate_stops_the_attempt(
     reason: str,
     outcome: Outcome,
 ) -> None:
-    """Not a byte of the message goes to a server that cannot prove who it is."""
+    """Row 22: not a byte of the message goes to a server that cannot prove who it is."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     async with FaultServer(answers(200), tls(authority, *names, days=days)) as server:
         error = await refusal(Sender(SystemClock(), ca_file=tmp_path / "ca.pem"), server.url)
@@ -247,7 +247,7 @@ async def test_a_missing_ca_file_parks(tmp_path: Path) -> None:
 async def test_no_proxy_is_honoured(
     monkeypatch: pytest.MonkeyPatch, no_proxy: str, direct: bool
 ) -> None:
-    """The environment's proxy is used but for what NO_PROXY names; all its forms are in test_auth."""
+    """Row 24: the environment's proxy is used but for what NO_PROXY names; all its forms are in test_auth."""
     async with FaultServer(answers(200)) as server, FaultServer(answers(200)) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("no_proxy", no_proxy)
@@ -262,7 +262,7 @@ async def test_no_proxy_is_honoured(
 async def test_a_proxy_can_fail_too(
     monkeypatch: pytest.MonkeyPatch, status: int | None, outcome: Outcome
 ) -> None:
-    """A proxy that refuses us needs a human; one that is down or cannot connect is retried."""
+    """Row 24: a proxy that refuses us needs a human; one that is down or cannot connect is retried."""
     proxy = FaultServer(answers(status or 200))
     async with proxy:
         monkeypatch.setenv("https_proxy", proxy.url)
@@ -307,7 +307,7 @@ EVENTS: Final = [
 
 @pytest.mark.parametrize("told", EVENTS, ids=lambda told: told.type)
 async def test_every_payload_is_a_signed_cloud_event(hook: FaultServer, told: Event) -> None:
-    """Two other implementations and the published schema take what is sent, byte for byte."""
+    """Row 61: two other implementations and the published schema take what is sent, byte for byte."""
     sent = notification(told)
     await webhook(hook, OLD).send(sent)
     request = hook.requests[0]
@@ -378,7 +378,7 @@ async def test_during_rotation_either_secret_verifies(hook: FaultServer) -> None
 
 
 async def test_a_second_attempt_has_the_same_id_and_its_own_time(hook: FaultServer) -> None:
-    """A receiver drops a double by its id, and accepts a late attempt by its timestamp."""
+    """Row 50: a receiver drops a double by its id, and accepts a late attempt by its timestamp."""
     clock = ManualClock(BEGAN)
     sink = Webhook("hook", Sender(clock), url=lambda: hook.url, secrets=[lambda: OLD])
     for _ in range(2):
@@ -390,7 +390,7 @@ async def test_a_second_attempt_has_the_same_id_and_its_own_time(hook: FaultServ
 
 
 async def test_a_message_that_is_too_large_is_sent_trimmed(hook: FaultServer) -> None:
-    """After a 413 the second form has short texts and says so."""
+    """Row 77: after a 413 the second form has short texts and says so."""
     told = event(Edge.DEGRADED, message="m" * 3000)
     await webhook(hook).send(notification(told))
     await webhook(hook).send(notification(told, plain=True))
@@ -474,7 +474,7 @@ async def test_slacks_words_have_a_class(
 async def test_a_success_that_slack_did_not_write_is_none(
     slack: FakeSlack, bot: SlackBot, body: str
 ) -> None:
-    """A 200 without `ok` and `ts` may be a captive proxy: the message is sent again."""
+    """Row 7: a 200 without `ok` and `ts` may be a captive proxy: the message is sent again."""
     slack.faults.append(Fault(200, body))
     with pytest.raises(SinkError) as caught:
         await bot.send(notification(event(Edge.DEGRADED), Part.POST))

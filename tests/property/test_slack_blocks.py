@@ -58,7 +58,7 @@ def forms(message: Message) -> list[Json]:
 
 @given(messages)
 def test_any_message_is_within_the_limits_and_inert(message: Message) -> None:
-    """No limit is exceeded, nobody is mentioned, nothing is a link, and there always is a text."""
+    """Rows 53, 55, 56, 57: no limit is exceeded, nobody is mentioned, nothing is a link, and there always is a text."""
     for payload in forms(message):
         post = taken(payload)
         assert post.text
@@ -114,7 +114,7 @@ def test_the_literal_text_of_row_53_is_shown() -> None:
 
 
 def test_both_ends_of_a_long_name_stay() -> None:
-    """The header of a name of 253 characters keeps its beginning and its end; the text has it all."""
+    """Row 54: the header of a name of 253 characters keeps its beginning and its end; the text has it all."""
     name = "login.evil.com-" + "x" * 200 + "-the-end"
     told = event(Edge.DEGRADED, subject=Subject("c", "n" * 63, name))
     post = taken(slack_blocks.render(notification(told).message))

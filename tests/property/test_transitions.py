@@ -196,7 +196,7 @@ def test_restarts(news, chances):
 @pytest.mark.timeout(120)
 @given(st.lists(NEWS | BLIND, max_size=14))
 def test_replayed_events(news):
-    """Each event once more: nothing more is told, and nothing at another time."""
+    """Row 32: each event once more: nothing more is told, and nothing at another time."""
     steps = timeline(news)
     again = [one for step in steps for one in ([step] * (2 if "object" in step else 1))]
     assert outcome(again) == outcome(steps)

@@ -38,7 +38,7 @@ async def test_it_waits_for_the_event_or_the_time() -> None:
 
 @pytest.mark.parametrize("minutes", [-10, 10])
 def test_deadlines_do_not_step(minutes):
-    """F42: what deadlines are counted in goes on as before, whatever somebody sets the time to."""
+    """Row 47: F42: what deadlines are counted in goes on as before, whatever somebody sets the time to."""
     clock = SystemClock()
     before = clock.now()
     with time_machine.travel(clock.wall() + timedelta(minutes=minutes), tick=True):

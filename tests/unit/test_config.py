@@ -543,3 +543,35 @@ def test_a_piece_of_a_secret_url_is_hidden_when_it_stands_alone() -> None:
     hide("https://hooks.example.com/services/T0123ABCD/aB3dE5fG7hJ9kL?key=s3cretvalue")
     told = redact("unknown hook aB3dE5fG7hJ9kL of T0123ABCD, key s3cretvalue, in services")
     assert told == "unknown hook *** of ***, key ***, in services"
+
+
+HEADERS = "sinks: [{{name: a, type: webhook, url: 'https://h/', headers: {}}}]"
+
+
+@pytest.mark.parametrize(
+    ("sinks", "place"),
+    [
+        (HEADERS.format('{X-A: "b\\r\\nX-C: d"}'), "sinks.0.headers.X-A: holds a line break"),
+        (HEADERS.format('{"X-A\\r\\nB": c}'), "sinks.0.headers."),
+        (HEADERS.format("{Content-Type: text/plain}"), "sinks.0.headers."),
+        (HEADERS.format("{webhook-id: x}"), "sinks.0.headers."),
+        (HEADERS.format("{Host: x}"), "sinks.0.headers."),
+        (HEADERS.format("{X-A: {file: 3, env: y}}"), "sinks.0.headers.X-A: a secret is not"),
+        ("sinks: [{name: a, type: webhook, url: 'file:///etc/passwd'}]", "sinks.0.url: must be"),
+        ("sinks: [{name: a, type: webhook, url: 'gopher://h/'}]", "sinks.0.url: must be"),
+        ('sinks: [{name: a, type: webhook, url: "https://h/\\r\\nX: y"}]', "sinks.0.url: holds"),
+        ("sinks: [{name: a, type: alertmanager, urls: []}]", "sinks.0.urls: must not be empty"),
+        ("sinks: [{name: a, type: alertmanager, urls: ['http://x']}]", "sinks.0.urls.0: http://"),
+        (
+            "sinks: [{name: a, type: slack_webhook, url: {env: U}, mention: ['<!channel>']}]",
+            "sinks.0.mention.0: must be the id of a user",
+        ),
+        ("sinks: [{name: a, type: pagerduty}]", "sinks.0.routing_key: is required"),
+    ],
+)
+def test_what_would_break_a_request_is_refused_at_the_start(
+    tmp_path: Path, sinks: str, place: str
+) -> None:
+    """Row 60: with the path to the key, and without the value."""
+    (problem,) = problems(tmp_path, sinks, {})
+    assert problem.startswith(f"file.yaml: {place}")

@@ -111,5 +111,5 @@ async def test_readers_wait_when_nobody_takes():
     ],
 )
 def test_knows_older_versions_only_where_they_are_numbers(version, than, want):
-    """Resource versions are compared as integers, or not at all."""
+    """Row 33: resource versions are compared as integers, or not at all."""
     assert is_older(version, than) is want
