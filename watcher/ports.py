@@ -93,7 +93,7 @@ class Stream(Struct):
     resource_version: str = ""
     """From which the next watch would go on; empty when a list is needed."""
     last_byte_at: datetime | None = None
-    """When a watch last delivered anything, by the clock's `now`."""
+    """When a watch last delivered anything, or was open and had nothing more, by the clock's `now`."""
     last_bookmark_at: datetime | None = None
     lists: Counter[str] = msgspec.field(default_factory=Counter)
     """How many were begun, by what made them necessary."""

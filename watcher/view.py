@@ -162,11 +162,13 @@ class ClusterView:
         """When its rows were last known to be true; None before the first list."""
         if self.complete_at is None:
             return None
-        if self.in_sight(now):
+        outage = self.outage
+        if outage is None and self.in_sight(now):
             return now
         heard = zip(self._heard(), (scope.listed_at for scope in self.scopes.values()), strict=True)
         oldest = min(max(filter(None, times)) for times in heard)
-        return max(filter(None, (oldest, self.blind_since)))
+        known = max(filter(None, (oldest, self.blind_since)))
+        return min(known, outage.opened_at) if outage else known  # news is not shown until its end
 
     def age(self, now: datetime) -> timedelta | None:
         """How long its rows may have been out of date; None before the first list."""

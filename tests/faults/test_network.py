@@ -214,17 +214,25 @@ async def test_f47(tmp_path):
     async with world(tmp_path) as w:
         w.server.faults.append(Fault("watch", cut=0, lasts=True))
         w.server.reset_connections()
-        await w.pass_time(170)
+        await w.pass_time(100)
+        w.server.set_ready("shop", "b", 2)
+        changed = w.clock.now()
+        await w.pass_time(70)
+        shown = await w.get("/health/deployments")
+        assert [row["ready"] for row in shown["deployments"]] == [3, 2, 3]
+        assert datetime.fromisoformat(shown["as_of"]) > changed
         assert w.told == []
         await w.pass_time(130)
         assert w.told == ["view_stale"]
+        w.server.set_ready("shop", "b", 3)
         w.server.set_ready("shop", "a", 1)
-        await w.pass_time(40)
+        await w.pass_time(240)
         shown = await w.get("/health/deployments")
-        assert shown["status"] == "unknown"
-        as_of = datetime.fromisoformat(shown["as_of"])
-        assert w.clock.now() - as_of < timedelta(seconds=40)
-        assert (await w.get("/readyz"))["status"] == "ok"
+        assert (shown["status"], shown["deployments"][0]["ready"]) == ("unknown", 3)
+        told = START + timedelta(seconds=w.told_at("view_stale"))
+        assert datetime.fromisoformat(shown["as_of"]) <= told
+        [reason] = (await w.get("/readyz"))["reasons"]
+        assert "s old: cannot watch deployments.apps at cluster scope: " in reason
         assert len(w.asked(since=w.seconds - 60)) <= 20
         w.server.faults.clear()
         await w.until(lambda: "restored" in w.told, within=35)

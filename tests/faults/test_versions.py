@@ -139,6 +139,8 @@ async def test_f14(tmp_path):
             Fault("list", 200, stale, query={"limit": "500"}),
         ]
         w.server.reset_connections()
+        await w.pass_time(10)
+        assert {row["ready"] for row in await w.rows()} == {3}
         await w.pass_time(300)
         assert w.server.faults == []
         assert w.told == ["degraded a", "recovered a"]
@@ -147,9 +149,9 @@ async def test_f14(tmp_path):
 @warped
 async def test_f15(tmp_path):
     """F15: 429 with Retry-After 7, five times: no watch earlier than that, although probes succeed."""
-    async with world(tmp_path) as w:
+    async with world(tmp_path, HEARTBEAT__INTERVAL="3s") as w:
         w.server.faults += [Fault("watch", 429, headers={"Retry-After": "7"})] * 5
-        w.server.reset_connections()
+        w.server.end_streams()
         await w.pass_time(120)
         times = [seen.at for seen in w.asked("watch", since=10)]
         assert len(times) == 6
@@ -243,6 +245,8 @@ async def test_f22(tmp_path):
         await w.pass_time(5)
         w.server.faults.append(Fault("watch", lines=old))
         w.server.end_streams()
+        await w.pass_time(5)
+        assert {row["ready"] for row in await w.rows()} == {3}
         await w.pass_time(300)
         assert w.server.faults == []
         await still_works(w)

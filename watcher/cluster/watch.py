@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -12,7 +12,7 @@ from aiohttp import StreamReader
 from watcher.cluster.decode import Bookmark, Status, Unreadable, decode_line
 from watcher.cluster.inbox import Inbox, is_older
 from watcher.cluster.transport import Ask, Silent, Timings, Transport, error_for
-from watcher.core.model import DeploymentSnapshot
+from watcher.core.model import EPOCH, DeploymentSnapshot
 from watcher.errors import ClusterError, Expired, Throttled, Unreachable
 from watcher.ports import Applied, Broken, Clock, Deleted, Listed, Opened, Stream, WatchEvent
 
@@ -44,6 +44,8 @@ class ScopeWatch:
     """Ends the present backoff early."""
     _blind_by: str = "start"
     _failures: int = 0
+    _heard_at: datetime = EPOCH
+    """The present stream's last byte, or its headers."""
     _bad_in_a_row: int = 0
     _told_of: set[str] = field(default_factory=set)
 
@@ -129,7 +131,7 @@ class ScopeWatch:
             "resourceVersion": before,
         }
         async with self.transport.get(ask, params) as response:
-            began = self.stream.last_byte_at = self.clock.now()
+            began = self._heard_at = self.clock.now()
             try:
                 await self._follow(ask, response.content, lines)
             finally:
@@ -149,6 +151,7 @@ class ScopeWatch:
         while True:
             if caught_up_by is not None and now() >= caught_up_by:
                 caught_up_by = None
+                self.stream.last_byte_at = self.clock.now()  # that nothing comes is news as well
                 self.inbox.put([Opened(self.scope)])
             try:
                 async with asyncio.timeout(idle if caught_up_by is None else self.timings.quiet):
@@ -166,10 +169,10 @@ class ScopeWatch:
 
     def _heard(self, ask: Ask, idle: float) -> None:
         """Note the time; a gap that no deadline ended means that the machine slept (W38)."""
-        now, before = self.clock.now(), self.stream.last_byte_at
-        if before is not None and now - before > timedelta(seconds=idle) + _SLEPT:
+        now = self.clock.now()
+        if now - self._heard_at > timedelta(seconds=idle) + _SLEPT:
             raise Expired(ask.failed("this machine was asleep"))
-        self.stream.last_byte_at = now
+        self._heard_at = self.stream.last_byte_at = now
 
     def _take_in(self, ask: Ask, lines: Sequence[bytes]) -> None:
         """Hand on all events of one chunk in one go, and only then advance the version (W9)."""
