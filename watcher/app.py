@@ -61,6 +61,7 @@ from watcher.view import View
 from watcher.web import make_app, serve
 
 _STORE_CHECK_SECONDS: Final = 15.0
+_PARTING_SECONDS: Final = 3.0
 
 
 class TestResult(Struct, frozen=True):
@@ -162,8 +163,10 @@ class Process:
                         again = Restating(sink, self._store, self._clock, self._reporting)
                         group.create_task(_never_ends(f"restating {sink.traits.name}", again.run()))
         finally:
-            for follower in self._followers:
-                await follower.stop(self._clock.now())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PARTING_SECONDS):
+                    now = self._clock.now()
+                    await asyncio.gather(*(follower.stop(now) for follower in self._followers))
 
     async def _close_departed(self) -> None:
         watched = [cluster.name for cluster in self._clusters]

@@ -209,9 +209,9 @@ class Follower:
 
     async def stop(self, now: datetime) -> None:
         """Record nothing any more; keep until when the cluster was in sight: after it is blind time."""
-        if self._recorder.writes:
+        writes, self._recorder.writes = self._recorder.writes, False
+        if writes:
             await self._mark_seen(now)
-            self._recorder.writes = False
 
     async def _mark_seen(self, now: datetime) -> None:
         self._seen_at = now

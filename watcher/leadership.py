@@ -12,6 +12,7 @@ from watcher.reporting import Reporting
 
 _RENEW: Final = timedelta(seconds=3)
 _ASK_SECONDS: Final = 1.0
+_PARTING_SECONDS: Final = 3.0
 
 
 class Leadership:
@@ -73,8 +74,9 @@ class Leadership:
             running.cancel()
             await self._keep()
         (ended,) = await asyncio.gather(running, return_exceptions=True)
-        with contextlib.suppress(StoreError):
-            await self._store.release()
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_PARTING_SECONDS):
+                await self._store.release()
         self._reporting.leads(False)
         if isinstance(ended, ExceptionGroup):
             ended = ended.subgroup(lambda error: not isinstance(error, Deposed))

@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
@@ -256,6 +257,32 @@ def test_a_lost_file_is_not_replaced_by_an_empty_one(url: str, path: Path) -> No
     path.unlink()
     with pytest.raises(StoreError, match=r"is gone and watcher\.db-wal is still there"):
         opened(url, exclusive=True)
+
+
+READ_ONLY = """
+import os, sys
+from watcher.errors import StoreError
+from watcher.stores.database import open_store
+if not os.getuid():
+    os.setuid(65534)
+try:
+    open_store(sys.argv[1], exclusive=True)
+except StoreError as error:
+    print(error)
+"""
+
+
+def test_a_volume_that_is_read_only_is_refused() -> None:
+    """Row 30: with the name of the file; no store that forgets everything takes its place."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "watcher.db")
+        asyncio.run(opened(f"sqlite:///{path}", exclusive=True).close())
+        for each, mode in ((path, 0o444), (Path(f"{path}.lock"), 0o444), (path.parent, 0o555)):
+            each.chmod(mode)
+        command = [sys.executable, "-c", READ_ONLY, f"sqlite:///{path}"]
+        said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        path.parent.chmod(0o755)
+    assert said == f"{path}.lock: Permission denied\n"
 
 
 def test_a_new_store_is_known_as_one(url: str) -> None:

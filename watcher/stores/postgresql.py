@@ -81,8 +81,10 @@ def alone(db: Connection) -> None:
     db.execute(select(func.pg_advisory_xact_lock(_MIGRATION)))
 
 
-def cut(connection: psycopg.Connection) -> None:
+def cut(connection: psycopg.Connection | None) -> None:
     """End a connection whose server says nothing: what waits for it fails at once."""
+    if connection is None:
+        return
     with (
         contextlib.suppress(OSError, psycopg.Error),
         socket.socket(fileno=os.dup(connection.fileno())) as wire,

@@ -75,7 +75,9 @@ class Transactions:
         self._deposed = "the lease was given back"
 
     async def close(self) -> None:
-        """Finish what runs and let go of the database."""
+        """Let go of the database, and of what is still waiting for it."""
+        if self._cut is not None:
+            self._cut(self._in_use)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._reads.dispose)
         self._thread.shutdown()
         if self._release is not None:
