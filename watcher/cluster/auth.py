@@ -4,6 +4,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -107,15 +108,12 @@ class Auth:
             _LOG.warning("cluster.tls_not_verified", server=told[0], why=why)
 
 
-def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int] | None]:
+def _stamps(files: Iterable[Path]) -> list[tuple[int, int, int]]:
     """Tell whether a file was written or replaced, also behind a link, as Kubernetes does it."""
-    found: list[tuple[int, int, int] | None] = []
+    found = []
     for file in files:
-        try:
+        with suppress(OSError):
             seen = file.stat()
-        except OSError:
-            found.append(None)
-        else:
             found.append((seen.st_mtime_ns, seen.st_size, seen.st_ino))
     return found
 
