@@ -45,7 +45,8 @@ def home(
     cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], list[PodProcess]]]:
     """Gives the processes of the pods in the manifests' own namespace."""
-    assert isinstance(node := cluster.kubelet, Node)
+    node = cluster.kubelet
+    assert isinstance(node, Node)
     folder = tmp_path_factory.mktemp("manifests")
     node.run_pods_of(NAMESPACE, folder, cluster.write_kubeconfig(folder / "where", "admin"))
     yield lambda: node.of(NAMESPACE)
@@ -65,14 +66,11 @@ def test_a_folder_of_files_is_the_same_as_its_kustomization(kubectl: Kubectl) ->
 def test_every_example_is_taken(kubectl: Kubectl, home: object) -> None:
     """By the API server as they are, the namespace first."""
     kubectl("apply", "--filename", BASE / "00-namespace.yaml")
-    for place in (
-        ("--kustomize", BASE),
-        ("--kustomize", REPLICATED),
-        ("--filename", BASE / "examples"),
-    ):
-        kubectl("apply", "--dry-run=server", "--server-side", "--warnings-as-errors", *place)
-    migration = ("--filename", REPLICATED / "migrate.yaml")
-    kubectl("apply", "--dry-run=server", "--server-side", "--warnings-as-errors", *migration)
+    how = ("--dry-run=server", "--warnings-as-errors")
+    for folder in (BASE, REPLICATED):
+        kubectl("apply", *how, "--kustomize", folder)
+    for files in (BASE / "examples", REPLICATED / "migrate.yaml"):
+        kubectl("apply", *how, "--filename", files)
 
 
 def test_one_command_and_it_runs(
