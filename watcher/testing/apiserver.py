@@ -217,6 +217,10 @@ class FakeApiServer:
         """The stored object itself."""
         return self._objects[namespace, name]
 
+    def has(self, namespace: str, name: str) -> bool:
+        """Whether there is such a Deployment."""
+        return (namespace, name) in self._objects
+
     def apply(self, obj: Json) -> None:
         """Create or replace a Deployment and tell the watches."""
         metadata = obj["metadata"]
