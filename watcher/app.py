@@ -23,6 +23,7 @@ from watcher.config import (
     Config,
     ConsoleSettings,
     DeadManSettings,
+    Headers,
     HttpSettings,
     PagerDutySettings,
     SinkSettings,
@@ -50,7 +51,7 @@ from watcher.restating import Restating
 from watcher.sinks.alertmanager import Alertmanager
 from watcher.sinks.apprise import Apprise
 from watcher.sinks.console import Console
-from watcher.sinks.http import Sender
+from watcher.sinks.http import Secret, Sender
 from watcher.sinks.pagerduty import PagerDuty
 from watcher.sinks.ping import Ping
 from watcher.sinks.slack import SlackBot, SlackWebhook
@@ -263,47 +264,33 @@ def make_cluster(settings: ClusterSettings, config: Config, clock: Clock) -> Kub
 
 def make_sink(settings: SinkSettings, clock: Clock) -> Sink:
     """Build the sink of that type."""
+    name = settings.name
     match settings:
         case ConsoleSettings():
-            return Console(settings.name)
-        case SlackSettings():
-            sender = _sender(settings, clock)
+            return Console(name)
+        case AppriseSettings(url=url):
+            return Apprise(name, url=url.read)
+        case SlackSettings(token=token, channel=channel, api_url=api, mention=whom):
+            send = _sender(settings, clock)
             return SlackBot(
-                settings.name,
-                sender,
-                token=settings.token.read,
-                channel=settings.channel,
-                api_url=settings.api_url,
-                mention=settings.mention,
+                name, send, token=token.read, channel=channel, api_url=api, mention=whom
             )
-        case SlackWebhookSettings():
-            return SlackWebhook(
-                settings.name,
-                _sender(settings, clock),
-                url=settings.url.read,
-                mention=settings.mention,
-            )
-        case WebhookSettings():
-            return Webhook(
-                settings.name,
-                _sender(settings, clock),
-                url=settings.url.read,
-                secrets=[secret.read for secret in settings.secrets],
-                headers={name: value.read for name, value in settings.headers.items()},
-                alertmanager=settings.format == "alertmanager",
-            )
-        case AlertmanagerSettings():
-            return Alertmanager(
-                settings.name,
-                _sender(settings, clock),
-                urls=[url.read for url in settings.urls],
-                headers={name: value.read for name, value in settings.headers.items()},
-                every=settings.interval,
-            )
-        case PagerDutySettings(routing_key=key, url=url):
-            return PagerDuty(settings.name, _sender(settings, clock), routing_key=key.read, url=url)
-        case AppriseSettings():
-            return Apprise(settings.name, url=settings.url.read)
+        case SlackWebhookSettings(url=url, mention=whom):
+            return SlackWebhook(name, _sender(settings, clock), url=url.read, mention=whom)
+        case PagerDutySettings(routing_key=key, url=address):
+            return PagerDuty(name, _sender(settings, clock), routing_key=key.read, url=address)
+        case WebhookSettings(url=hook, headers=headers, format=form):
+            keys, v4 = [key.read for key in settings.secrets], form == "alertmanager"
+            own, send = _readers(headers), _sender(settings, clock)
+            return Webhook(name, send, url=hook.read, secrets=keys, headers=own, alertmanager=v4)
+        case AlertmanagerSettings(headers=headers, interval=every):
+            urls, own = [peer.read for peer in settings.urls], _readers(headers)
+            send = _sender(settings, clock)
+            return Alertmanager(name, send, urls=urls, headers=own, every=every)
+
+
+def _readers(headers: Headers) -> dict[str, Secret]:
+    return {name: value.read for name, value in headers.items()}
 
 
 def _sender(settings: HttpSettings, clock: Clock) -> Sender:

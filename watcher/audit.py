@@ -43,7 +43,6 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "cluster.probe_failed": ("cluster", "reason", "error"),
     "cluster.probe_succeeded": ("cluster", "version", "latency"),
     **dict.fromkeys(("sink.failing", "sink.restored"), _SINK),
-    "sink.resumed": ("sink",),
     "sink.removed": ("sink", "deliveries"),
     "dead_man.withheld": ("reason",),
     "dead_man.resumed": (),

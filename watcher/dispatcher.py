@@ -266,8 +266,6 @@ class Dispatcher:
         before, self.state = self.state, state
         end = replace(end, sink=state if state != before else None)
         await self._insist(lambda: self._store.settle(end))
-        if before.parked_reason and not state.parked_reason:
-            self._reporting.resumed(self.name)
         if state.failing_since is None:
             await self._insist(lambda: self._trouble.ends(end.at))
 

@@ -46,6 +46,8 @@ class Reporting:
                 name = "sink.restored" if event.edge in ENDS else "sink.failing"
                 failing = self._metrics.sink_failing.labels(event.subject.name)
                 failing.set(event.edge not in ENDS)
+                if event.edge in ENDS:
+                    self._metrics.sink_parked.labels(event.subject.name).set(0)
             audit.emit(name, **_told(name, event))
         for delivery in record.deliveries:
             outcome = "queued" if delivery.state is DeliveryState.PENDING else delivery.state
@@ -114,11 +116,6 @@ class Reporting:
         """The sink needs a human; its queue is kept."""
         self._metrics.sink_parked.labels(claim.delivery.sink).set(1)
         self._failed("parked", claim, error, until)
-
-    def resumed(self, sink: str) -> None:
-        """A parked sink works again."""
-        self._metrics.sink_parked.labels(sink).set(0)
-        audit.emit("sink.resumed", sink=sink)
 
     def restated(self, sink: str, missed: Sequence[SinkError], *, nobody: bool = False) -> None:
         """A level-triggered sink was told all that stands, but for some of its peers, or all."""

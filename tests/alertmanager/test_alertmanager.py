@@ -18,7 +18,6 @@ from watcher.clock import SystemClock
 from watcher.core.model import Edge
 from watcher.restating import Restating
 from watcher.sinks.alertmanager import Alertmanager
-from watcher.sinks.alerts import fingerprint
 from watcher.sinks.http import Sender
 from watcher.testing.clock import ManualClock
 
@@ -95,7 +94,6 @@ async def test_an_incident_fires_at_both_and_is_resolved(
             "deployment": "web", "severity": "critical",
         }  # fmt: skip
         assert alert["annotations"]["summary"] == "Unavailable: shop/web"
-        assert alert["fingerprint"] == fingerprint(alert["labels"])
         ends = datetime.fromisoformat(alert["endsAt"])
         assert abs(ends - it.clock.now() - timedelta(minutes=4)) < timedelta(seconds=20)
         await until(receiver, "firing web critical")

@@ -115,7 +115,6 @@ def everything(reporting: Reporting) -> None:
     reporting.sent(claim(), LATER, timedelta(seconds=1))
     reporting.deferred(claim(), REFUSED, LATER)
     reporting.parked(claim(), REFUSED, LATER)
-    reporting.resumed("oncall")
     for edge, reason in ((Edge.DEGRADED, "sink.failing"), (Edge.RECOVERED, "sink.restored")):
         sink = event(edge, subject=Subject("", name="oncall"), reason=reason)
         reporting.recorded(Record(events=(sink,)))

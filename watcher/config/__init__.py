@@ -6,7 +6,7 @@ Every key is in config.example.yaml; its shape is the contract of the design, §
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from pydantic import (
@@ -223,6 +223,10 @@ SinkSettings = Annotated[
 ]
 
 
+SINK_TYPES: Final = [
+    get_args(kind.model_fields["type"].annotation)[0]
+    for kind in get_args(get_args(SinkSettings)[0])
+]
 _CONSOLE: Final = (ConsoleSettings(type="console", name="console"),)
 
 

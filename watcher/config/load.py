@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from watcher.config import Config, rules
+from watcher.config import SINK_TYPES, Config, rules
 from watcher.config.secrets import SecretRef
 from watcher.errors import ConfigError
 
@@ -27,9 +27,7 @@ _NEEDS: Final = {
     "WEBHOOK_SECRET": "WEBHOOK_URL",
 }
 _MAPPING: Final = "must be a mapping (in a variable: as JSON)"
-_TYPES: Final = (
-    "needs a type: slack, slack_webhook, webhook, alertmanager, pagerduty, apprise or console"
-)
+_TYPES: Final = f"needs a type: {', '.join(SINK_TYPES[:-1])} or {SINK_TYPES[-1]}"
 _WORDS: Final = {
     "extra_forbidden": "unknown key",
     "missing": "is required",

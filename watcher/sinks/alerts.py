@@ -3,6 +3,7 @@
 Webhook version 4: https://prometheus.io/docs/alerting/latest/configuration/#webhook_config.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,7 +13,6 @@ from watcher.core.words import rfc3339
 from watcher.ports import Notification
 
 _NOT_ENDED: Final = "0001-01-01T00:00:00Z"
-_OFFSET, _PRIME = 14_695_981_039_346_656_037, 1_099_511_628_211
 
 
 def identity(event: Event) -> Mapping[str, str]:
@@ -33,12 +33,8 @@ def annotations(message: Message, limit: int) -> Mapping[str, str]:
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:
-    """As Prometheus computes it: FNV-1a over the labels in order."""
-    total = _OFFSET
-    for name in sorted(labels):
-        for byte in b"%s\xff%s\xff" % (name.encode(), labels[name].encode()):
-            total = ((total ^ byte) * _PRIME) & 0xFFFF_FFFF_FFFF_FFFF
-    return f"{total:016x}"
+    """Sixteen hexadecimal digits that are the same for the same labels."""
+    return hashlib.sha256(repr(sorted(labels.items())).encode()).hexdigest()[:16]
 
 
 def webhook_body(notification: Notification, receiver: str, limit: int) -> Json:
