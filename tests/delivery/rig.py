@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from tests.deployments import ZERO
+from tests.logs import captured
 from watcher import audit
 from watcher.core.model import (
     ENDS,
@@ -62,7 +63,9 @@ class Recording:
 class Rig:
     """What runs between a decision and the sinks; time moves only by `passes`."""
 
-    def __init__(self, store: Store, clock: ManualClock, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self, store: Store, clock: ManualClock, sinks: Sequence[Sink], log: io.StringIO
+    ) -> None:
         self.store = store
         self.clock = clock
         self.view = View()
@@ -81,7 +84,7 @@ class Rig:
         self._recorder.restore(())
         self.incidents: dict[str, Incident] = {}
         """The newest of each Deployment, by name."""
-        self._log = io.StringIO()
+        self._log = log
         audit.configure(self._log, "debug", json=True, clock=clock)
 
     @property
@@ -183,9 +186,10 @@ class Rig:
 async def rig(folder: Path, *sinks: Sink, clock: ManualClock | None = None) -> AsyncIterator[Rig]:
     """Started, on the store in that folder: a second one there is a restart."""
     store = open_store(f"sqlite:///{folder / 'watcher.db'}")
-    made = Rig(store, clock or ManualClock(ZERO), sinks)
-    await made.start()
-    try:
-        yield made
-    finally:
-        await store.close()
+    with captured() as log:
+        made = Rig(store, clock or ManualClock(ZERO), sinks, log)
+        await made.start()
+        try:
+            yield made
+        finally:
+            await store.close()

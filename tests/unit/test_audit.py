@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from tests.events import BEGAN, CHECKOUT, event, outage
+from tests.logs import captured
 from watcher import audit
 from watcher.config.secrets import hide
 from watcher.core.model import (
@@ -43,17 +43,9 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
-    """Standard error, with logging as it was put back afterwards."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield io.StringIO()
-    for handler in root.handlers[:]:
-        root.removeHandler(handler)
-    for handler in before[0]:
-        root.addHandler(handler)
-    root.setLevel(before[1])
-    logging.getLogger("watcher").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
+    """Standard error."""
+    with captured() as stream:
+        yield stream
 
 
 @pytest.fixture
