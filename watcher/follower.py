@@ -110,7 +110,7 @@ class Follower:
         """
         saved, seen_at = await self._load()
         async with self._turn:
-            shown, former = self.observer.shown(), self.heartbeat
+            shown, former = self.observer.roster.shown(), self.heartbeat
             self._begin()
             self._recorder.restore(saved)
             self.observer.restore(saved, seen_at)
@@ -202,7 +202,7 @@ class Follower:
         async with self._turn:
             now = self._clock.now()
             if now - self._stepped_at > 2 * self._reach.interval + _SLEPT:
-                self.observer.slept(self._stepped_at)
+                self.observer.sight.slept(self._stepped_at)
             self._stepped_at = now
             await self.step(now, events, probe)
         return now

@@ -22,6 +22,8 @@ from watcher.core.transitions import STEADY
 from watcher.errors import ClusterError
 from watcher.ports import Probe, Stream
 
+_OF_STREAMS = frozenset({"unauthorized", "view_stale", "throttled"})
+"""Reasons that may be those of some namespaces only."""
 UNJUDGED = Assessment(Health.UNKNOWN, "unjudged", "Not judged yet")
 
 
@@ -81,9 +83,19 @@ class Scope:
         self.back_at: datetime | None = None
         """When it was last found again, having been lost alone."""
 
+    def listed(self, now: datetime) -> None:
+        """A complete list has been taken in, and the stream after it is being opened."""
+        self.listed_at, self.opening = now, True
 
-_OF_STREAMS = frozenset({"unauthorized", "view_stale", "throttled"})
-"""Reasons that may be those of some namespaces only."""
+    def opened(self) -> None:
+        """The stream is open, and all that had piled up is in."""
+        self.open, self.opening = True, False
+        self.error = self.broken_at = None
+
+    def broke(self, error: ClusterError | None, now: datetime) -> None:
+        """The stream has ended, or list or watch cannot be had."""
+        self.open, self.opening, self.error = False, False, error
+        self.broken_at = self.broken_at or now
 
 
 class ClusterView:

@@ -1,0 +1,141 @@
+"""Which Deployments of a cluster there are: seen, kept from a former process, or gone and not closed yet."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from watcher.core import transitions
+from watcher.core.health import facts
+from watcher.core.model import (
+    Change,
+    Clearing,
+    DeploymentSnapshot,
+    Firing,
+    Phase,
+    Resolution,
+    Subject,
+)
+from watcher.ports import Broken, Listed, Opened, Saved, WatchEvent
+from watcher.recording import Draft
+from watcher.view import ClusterView
+
+
+class Roster:
+    """By uid; those that have been judged are in the view."""
+
+    def __init__(self, view: ClusterView) -> None:
+        self.remembered: dict[str, Saved] = {}
+        """What the store knows of subjects not seen since the start."""
+        self.unjudged: dict[str, tuple[str, DeploymentSnapshot]] = {}
+        """News that came in during an outage of the cluster, with its scope."""
+        self.gone: dict[str, Resolution] = {}
+        """Vanished subjects whose end is not committed yet."""
+        self._view = view
+        self._uids: dict[tuple[str, str], str] = {}
+
+    def restore(self, saved: Iterable[Saved]) -> None:
+        """Take up what a former process left."""
+        for row in saved:
+            subject = row.subject
+            if not subject.is_cluster and not subject.is_digest:
+                self.remembered[subject.uid] = row
+                if not {"", subject.namespace} & self._view.scopes.keys():
+                    self.gone[subject.uid] = Resolution.NOT_WATCHED
+
+    def shown(self) -> Sequence[WatchEvent]:
+        """What the watch has shown up to now, as it would be shown to whoever comes new to it."""
+        tracked = self._view.tracked.items()
+        kept = {uid: (t.scope, t.snapshot) for uid, t in tracked if uid not in self.gone}
+        found: dict[str, list[DeploymentSnapshot]] = {}
+        for name, snapshot in (kept | self.unjudged).values():
+            found.setdefault(name, []).append(snapshot)
+        events: list[WatchEvent] = []
+        for name, scope in self._view.scopes.items():
+            if scope.listed_at:
+                events.append(Listed(name, tuple(found.get(name, ()))))
+            if scope.open:
+                events.append(Opened(name))
+            elif scope.error is not None:
+                events.append(Broken(name, scope.error))
+        return events
+
+    def meet(self, s: DeploymentSnapshot) -> Saved | None:
+        """Take in one that is new to this process, and give what a former one has left of it."""
+        former = self._uids.get((s.namespace, s.name))
+        if former is not None and former != s.uid:
+            self.vanish(former, Resolution.RECREATED)
+        self._uids[s.namespace, s.name] = s.uid
+        return self.remembered.pop(s.uid, None)
+
+    def put_aside(self, scope: str, s: DeploymentSnapshot) -> None:
+        """Keep news that is not to be judged now."""
+        self.unjudged[s.uid] = (scope, s)
+        self.gone.pop(s.uid, None)
+
+    def vanish(self, uid: str, resolution: Resolution) -> None:
+        """It is not there any more."""
+        self.unjudged.pop(uid, None)
+        if uid in self._view.tracked or uid in self.remembered:
+            self.gone[uid] = resolution
+
+    def vanish_but(self, snapshots: Sequence[DeploymentSnapshot], scope: str) -> None:
+        """These are all there are in that scope."""
+        known = {uid for uid, t in self._view.tracked.items() if t.scope == scope}
+        known |= {uid for uid, (its, _) in self.unjudged.items() if its == scope}
+        known |= {
+            uid for uid, saved in self.remembered.items() if scope in ("", saved.subject.namespace)
+        }
+        if missing := known - {s.uid for s in snapshots}:
+            names = {(s.namespace, s.name) for s in snapshots}
+            for uid in missing:
+                recreated = self._name_of(uid) in names
+                self.vanish(uid, Resolution.RECREATED if recreated else Resolution.DELETED)
+
+    def told_of(self, uids: Iterable[str]) -> list[Subject]:
+        """Those of them whose end somebody is waiting for."""
+        found = []
+        for uid in uids:
+            t, saved = self._view.tracked.get(uid), self.remembered.get(uid)
+            phase = t.phase if t is not None else saved and saved.phase
+            if isinstance(phase, Firing | Clearing) or self._view.outage is not None:
+                found.append(Subject(self._view.name, *self._name_of(uid), uid))
+        return found
+
+    def left(self, found: Mapping[str, DeploymentSnapshot | None]) -> None:
+        """The server still has some of those that vanished: they are only not selected any more."""
+        for uid, s in found.items():
+            if s is not None and s.uid == uid:
+                self.gone[uid] = Resolution.LEFT_SCOPE
+
+    def deleted(self) -> list[Change]:
+        """What is gone and was watched to the end."""
+        watched = (item for item in self.gone.items() if item[1] is not Resolution.NOT_WATCHED)
+        return [Change(*self._name_of(uid), resolution) for uid, resolution in watched]
+
+    def closings(self, now: datetime) -> Iterator[tuple[str, Draft]]:
+        """The last edge of each that is gone."""
+        for uid, resolution in self.gone.items():
+            phase: Phase
+            if (t := self._view.tracked.get(uid)) is not None:
+                subject, phase, last = t.snapshot.subject, t.phase, facts(t.snapshot)
+            else:
+                saved = self.remembered[uid]
+                subject, phase, last = saved.subject, saved.phase, None
+            phase, transition = transitions.close(phase, resolution, now)
+            unseen = self._view.restored_at == now
+            yield uid, Draft(subject, phase, None, transition, last, unseen=unseen, forget=True)
+
+    def forget(self, uid: str) -> None:
+        """Its end is committed."""
+        name = self._name_of(uid)
+        if self._uids.get(name) == uid:
+            del self._uids[name]
+        self._view.tracked.pop(uid, None)
+        self.remembered.pop(uid, None)
+        self.gone.pop(uid, None)
+
+    def _name_of(self, uid: str) -> tuple[str, str]:
+        if (t := self._view.tracked.get(uid)) is not None:
+            return t.snapshot.namespace, t.snapshot.name
+        if (saved := self.remembered.get(uid)) is not None:
+            return saved.subject.namespace, saved.subject.name
+        return "", ""
