@@ -41,6 +41,8 @@ class Outside:
         self.url = ""
         self.notice: Callable[[str], None] = lambda moment: None
         """Called when a request is `taken` and when it is `answered`, in the other thread."""
+        self.status = 204
+        """What the receiver answers."""
         self._loop = asyncio.new_event_loop()
         self._open = asyncio.Event()
         self._open.set()
@@ -83,7 +85,7 @@ class Outside:
         self.taken.append(Taken(request.headers["webhook-id"], body))
         self.notice("taken")
         await self._open.wait()
-        answer = web.Response(status=204)
+        answer = web.Response(status=self.status)
         await answer.prepare(request)
         await answer.write_eof()
         self.notice("answered")

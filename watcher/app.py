@@ -114,6 +114,7 @@ class Process:
             )
             for cluster in self._clusters
         ]
+        self._redriven: dict[str, datetime] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -195,11 +196,12 @@ class Process:
         )  # fmt: skip
 
     async def _check_store(self) -> None:
-        """Notice a store that fails while nothing happens, and let it forget what is long over."""
+        """Notice a store that fails while nothing happens, and what others have done to it."""
         while True:
             await self._clock.sleep(_STORE_CHECK_SECONDS)
             try:
                 await self._forget_sinks()
+                await self._notice_redriven()
                 await self._store.ping()
                 await self._store.prune(self._clock.wall() - self._config.store.retain)
             except StoreError as error:
@@ -217,6 +219,14 @@ class Process:
                 trouble = Trouble(row.subject.name, self._store, self._told, self._reporting)
                 trouble.restore(saved)
                 await trouble.ends(self._clock.now(), Resolution.NOT_WATCHED)
+
+    async def _notice_redriven(self) -> None:
+        """Send now what was made due again beside this process, whatever its sink is spared."""
+        for sink, at, by, count in await self._store.redriven():
+            if sink in self._dispatchers and self._redriven.get(sink) != at:
+                self._redriven[sink] = at
+                audit.emit("sink.redriven", sink=sink, deliveries=count, at=at, by=by)
+                self._dispatchers[sink].resume()
 
     def wake(self, sink: str) -> None:
         """Let a sink look at its queue."""

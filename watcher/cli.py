@@ -4,22 +4,19 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import msgspec
 import typer
 
-from watcher.core.durations import parse_duration
+from watcher import ledger
 from watcher.core.message import visible
 from watcher.errors import ConfigError, WatcherError
+from watcher.terminal import ConfigFile, Output, load, print_json, print_table
 
 if TYPE_CHECKING:
     from watcher.config import Config
     from watcher.core.model import Json
-    from watcher.ports import LedgerRow
     from watcher.web.deployments import Report
 
 # Whatever takes long to import is imported by the command that needs it: `--help` is quick.
@@ -31,15 +28,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="The configuration: check it, show it, describe it.")
-app.add_typer(config_app, name="config", no_args_is_help=True)
+for part, name in (
+    (config_app, "config"),
+    (ledger.outbox_app, "outbox"),
+    (ledger.audit_app, "audit"),
+):
+    app.add_typer(part, name=name, no_args_is_help=True)
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration file; without one, variables.")
-]
 Kubeconfig = Annotated[str | None, typer.Option(help="In place of the cluster's own.")]
 Context = Annotated[str | None, typer.Option(help="The kubeconfig's context to use.")]
 Address = Annotated[str | None, typer.Option(help="Where to serve health: `:8080`.")]
-Output = Annotated[Literal["table", "json"], typer.Option("--output", "-o")]
 
 
 def main() -> None:
@@ -76,7 +74,7 @@ def run(
     from watcher.app import run as run_app
     from watcher.config.load import unusable_secrets
 
-    settings = _load(config, kubeconfig=kubeconfig, context=context, address=address)
+    settings = load(config, kubeconfig=kubeconfig, context=context, address=address)
     if problems := unusable_secrets(settings):
         raise ConfigError(problems)
     audit.configure(sys.stderr, "info", json=not sys.stderr.isatty())
@@ -126,11 +124,11 @@ def check(
         found = from_text(_read(file), "stdin" if file == "-" else file)
         found = [s for s in found if namespace in (None, s.namespace)]
     else:
-        settings = _load(config, kubeconfig=kubeconfig, context=context)
+        settings = load(config, kubeconfig=kubeconfig, context=context)
         found = asyncio.run(_list_live(settings, namespace))
     answer = judge(found, SystemClock().wall())
     if output == "json":
-        _print_json(answer)
+        print_json(answer)
     else:
         _print_report(answer)
     raise typer.Exit(exit_code(answer))
@@ -156,65 +154,16 @@ def replay(
 @app.command()
 def migrate(config: ConfigFile = None) -> None:
     """Bring the store's schema up to date; safe to run twice and at the same time."""
-    from watcher.config.load import load
+    from watcher.config.load import load as load_from
     from watcher.stores.database import migrate as bring_up_to_date
 
     # A Helm hook has the watcher's variables without its file: some make sense only together.
     env = {k: v for k, v in os.environ.items() if k.startswith(("DATABASE_URL", "WATCHER_STORE"))}
-    before, after = bring_up_to_date(load(config, env, {}).store.url.read())
+    before, after = bring_up_to_date(load_from(config, env, {}).store.url.read())
     print(f"schema {after}: nothing to do" if before == after else f"schema {before} -> {after}")
 
 
-@app.command()
-def history(
-    deployment: Annotated[str, typer.Argument(help="NAMESPACE/NAME, or NAMESPACE/")] = "",
-    since: Annotated[
-        timedelta | None, typer.Option(parser=parse_duration, help="How far back: 24h, 7d.")
-    ] = None,
-    sink: Annotated[str, typer.Option(help="Only this sink.")] = "",
-    incident: Annotated[
-        str, typer.Option(help="Its id, or the end of it that messages show.")
-    ] = "",
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Newest ones.")] = 200,
-    output: Output = "table",
-    config: ConfigFile = None,
-) -> None:
-    """Who was told what, when and how late; and who was not, and why."""
-    from watcher.clock import SystemClock
-    from watcher.stores.database import open_store
-
-    clock = SystemClock()
-    start = None if since is None else clock.wall() - since
-    namespace, _, name = deployment.partition("/")
-    url = _load(config).store.url.read()
-    path = url.removeprefix("sqlite:///")
-    if path != url and not Path(path).exists():
-        raise WatcherError(f"there is no store at {path}")
-
-    async def read() -> Sequence["LedgerRow"]:
-        store = open_store(url)
-        try:
-            return await store.history(start, namespace, name, sink, incident, limit)
-        finally:
-            await store.close()
-
-    rows = [_flat(row) for row in asyncio.run(read())]
-    if output == "json":
-        _print_json(rows)
-    else:
-        columns = (
-            "recorded_at",
-            "subject",
-            "event",
-            "incident",
-            "sink",
-            "part",
-            "state",
-            "reason",
-            "late",
-        )
-        short = ({**row, "incident": str(row["incident"])[-8:]} for row in rows)
-        _print_table(columns, ([row[column] for column in columns] for row in short))
+app.command()(ledger.history)
 
 
 @app.command()
@@ -225,12 +174,12 @@ def test_notify(
     """Send one clearly marked test to each sink; exit code 1 when one did not take it."""
     from watcher.app import test_notify as test
 
-    settings = _load(config)
+    settings = load(config)
     if sink is not None and sink not in (known := [each.name for each in settings.sinks]):
         raise ConfigError([f"no sink is called {sink!r}; there are: {', '.join(known)}"])
     results = asyncio.run(test(settings, sink))
     rows = [(r.sink, "ok" if r.ok else "failed", f"{r.latency:.3f} s", r.error) for r in results]
-    _print_table(("sink", "result", "latency", "error"), rows)
+    print_table(("sink", "result", "latency", "error"), rows)
     raise typer.Exit(0 if all(result.ok for result in results) else 1)
 
 
@@ -239,7 +188,7 @@ def validate(config: ConfigFile = None) -> None:
     """Tell every problem at once, each with its place."""
     from watcher.config.load import unusable_secrets
 
-    settings = _load(config)
+    settings = load(config)
     for problem in unusable_secrets(settings):  # they may well be there where it is to run
         print(f"warning: {problem}", file=sys.stderr)
     names = ", ".join(f"{sink.name} ({sink.type})" for sink in settings.sinks)
@@ -251,7 +200,7 @@ def show(config: ConfigFile = None) -> None:
     """Print what is in force, defaults included and secrets masked, as YAML."""
     import yaml
 
-    settings = _load(config)
+    settings = load(config)
     print(yaml.safe_dump(settings.masked(), sort_keys=False, allow_unicode=True), end="")
 
 
@@ -261,12 +210,6 @@ def schema() -> None:
     from watcher.config import json_schema
 
     print(json.dumps(json_schema(), indent=2))
-
-
-def _load(config: Path | None, **flags: str | None) -> "Config":
-    from watcher.config.load import load
-
-    return load(config, os.environ, flags)
 
 
 async def _list_live(settings: "Config", namespace: str | None) -> list[Any]:
@@ -292,20 +235,6 @@ def _read(file: str) -> str:
         raise WatcherError(f"{file}: not UTF-8 text at byte {error.start}") from None
 
 
-def _flat(row: "LedgerRow") -> dict[str, Any]:
-    """One line of the history; `late` in seconds."""
-    delivery, event, settled_at = row.delivery, row.event, row.settled_at
-    late = settled_at and max((settled_at - row.recorded_at).total_seconds(), 0)
-    return {
-        "recorded_at": row.recorded_at, "settled_at": settled_at, "late": late and round(late, 3),
-        "cluster": event.subject.cluster, "subject": str(event.subject), "event": event.type,
-        "incident_reason": event.reason, "severity": event.severity, "at": event.at,
-        "sink": delivery.sink, "part": delivery.part, "state": delivery.state,
-        "reason": delivery.reason or row.error, "attempts": row.attempts,
-        "incident": delivery.incident, "event_id": delivery.event, "delivery": delivery.id,
-    }  # fmt: skip
-
-
 def _in_words(line: "Json") -> str:
     """One event of a replay: `+60.0 s  degraded  shop/checkout  below_minimum  warning`."""
     subject = line.get("cluster") or f"{line.get('namespace')}/{line.get('deployment')}"
@@ -317,7 +246,7 @@ def _in_words(line: "Json") -> str:
 def _print_report(answer: "Report") -> None:
     first = {"degraded": 0, "unknown": 1, "progressing": 2}
     rows = sorted(answer.deployments, key=lambda row: first.get(row.health, len(first)))
-    _print_table(
+    print_table(
         ("namespace", "name", "ready", "available", "health", "reason", "message"),
         (
             (
@@ -334,22 +263,3 @@ def _print_report(answer: "Report") -> None:
     )
     counted = ", ".join(f"{count} {health}" for health, count in answer.summary.items() if count)
     print(counted or "no Deployments")
-
-
-def _print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Whole lines, to be piped on; ten thousand of them at once."""
-    table = [[column.upper().replace("_", " ") for column in columns]]
-    table += [[visible(_cell(value), 500) for value in row] for row in rows]
-    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
-    for cells in table:
-        print("  ".join(map(str.ljust, cells, widths)).rstrip())
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return "" if value is None else str(value)
-
-
-def _print_json(value: object) -> None:
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

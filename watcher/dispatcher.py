@@ -73,6 +73,11 @@ class Dispatcher:
         """Look at the queue now: something was committed to it."""
         self._woken.set()
 
+    def resume(self) -> None:
+        """Try at once what its troubles would have spared the sink: somebody has mended it."""
+        self.state = self.state.restarted(self._clock.now())
+        self.wake()
+
     async def run(self) -> None:
         """Dispatch until cancelled; then what is in flight has its grace, the rest stays queued."""
         await self.start()
@@ -132,7 +137,7 @@ class Dispatcher:
         for claim in claims:
             for delivery in claim.superseded:
                 self._reporting.superseded(claim, delivery)
-            if now - claim.recorded_at > self._sink.traits.max_age:
+            if now - (claim.redriven_at or claim.recorded_at) > self._sink.traits.max_age:
                 attempt = self._expire(claim)
             else:
                 attempt = self._deliver(claim)
@@ -218,7 +223,7 @@ class Dispatcher:
 
     async def _failed(self, claim: Claim, error: SinkError) -> None:
         now, part = self._clock.now(), claim.delivery.part
-        age = now - claim.recorded_at
+        age = now - (claim.redriven_at or claim.recorded_at)
         failure = Failure(error.outcome, part, claim.attempts, age, error.reason, error.retry_after)
         max_age = self._sink.traits.max_age
         verdict, state = settle_failure(failure, self.state, max_age, now, self._jitter())

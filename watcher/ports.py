@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
+from watcher.core.ledger import LedgerRow
 from watcher.core.message import Message
 from watcher.core.model import (
     Baseline,
@@ -177,6 +178,8 @@ class Claim(Struct, frozen=True):
     """Of a digest: the newest event of each incident in it."""
     waiting_since: datetime | None = None
     """When the oldest of what it tells was recorded: it is late from then on."""
+    redriven_at: datetime | None = None
+    """When somebody asked for it once more: its age counts from then."""
     superseded: tuple[Delivery, ...] = ()
     """Deliveries that this very claim has replaced, and nobody will send."""
 
@@ -197,17 +200,6 @@ class Settlement(Struct, frozen=True):
     ambiguous: bool = False
     sink: SinkState | None = None
     """How the sink stands after it, if that changed."""
-
-
-class LedgerRow(Struct, frozen=True):
-    """One delivery in the history: who was told what, when, or why not."""
-
-    delivery: Delivery
-    event: Event
-    attempts: int
-    recorded_at: datetime
-    settled_at: datetime | None
-    error: str
 
 
 class Store(Protocol):
@@ -279,8 +271,31 @@ class Store(Protocol):
         sink: str = "",
         incident: str = "",
         limit: int = 200,
+        *,
+        until: datetime | None = None,
+        delivery: str = "",
+        states: Collection[DeliveryState] = (),
     ) -> Sequence[LedgerRow]:
-        """Deliveries, newest first."""
+        """Deliveries, newest first; of an id its end is enough."""
+
+    async def redrive(
+        self, ids: Sequence[str], at: datetime, by: str, *, after_end: bool
+    ) -> Sequence[str]:
+        """Make those that are given up or parked due again, as the same deliveries; says which.
+
+        Unless `after_end`, none of an incident whose end its sink has: it would open again.
+        """
+
+    async def redriven(self) -> Sequence[tuple[str, datetime, str, int]]:
+        """Of each sink with open deliveries that were redriven: when last, by whom, how many."""
+
+    async def incidents(
+        self, *, still_open: bool = False, namespace: str = "", incident: str = "", limit: int = 100
+    ) -> Sequence[Event]:
+        """Their newest events, the newest incident first; digests only by their id."""
+
+    async def events(self, incident: str) -> Sequence[Event]:
+        """All of one incident, in order."""
 
     async def prune(self, before: datetime) -> int:
         """Forget some of the incidents that ended before, if nothing of them is left to send."""

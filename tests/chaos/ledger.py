@@ -2,11 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 
 from tests.outside import Taken
-from watcher.core.model import ENDS, DeliveryState, Event
-from watcher.ports import LedgerRow
-from watcher.stores.database import open_store
+from watcher.clock import SystemClock
+from watcher.core.ledger import LedgerRow, Verification
+from watcher.core.model import DeliveryState
+from watcher.stores.database import open_store, reading
+from watcher.stores.ledger import followed, kept
 
 
 async def problems(url: str, taken: Sequence[Taken], kills: int) -> list[str]:
@@ -21,24 +24,24 @@ async def problems(url: str, taken: Sequence[Taken], kills: int) -> list[str]:
     finally:
         await store.close()
     return [
-        *_of_record(rows),
+        *_of_record(url, rows),
         *_of_receiver(rows, taken),
         *_of_order(taken),
         *_doubles(taken, kills),
     ]
 
 
-def _of_record(rows: Iterable[LedgerRow]) -> Iterator[str]:
-    incidents = defaultdict[str, dict[int, Event]](dict)
+def _of_record(url: str, rows: Iterable[LedgerRow]) -> Iterator[str]:
+    """What `watcher audit verify` finds, and what is not delivered or not over although all is said."""
+    now = SystemClock().wall()
+    with reading(url) as (db, alive):
+        check = Verification(followed(db), now, now - timedelta(days=1), alive=alive)
+        for found in check.verify(kept(db)):
+            yield f"{found.incident} {found.problem}"
+        yield from (f"{each} is still open" for each in sorted(followed(db)))
     for row in rows:
-        incidents[row.event.incident][row.event.sequence] = row.event
         if row.delivery.state is not DeliveryState.DELIVERED:
             yield f"{row.event.id} is {row.delivery.state}"
-    for incident, events in incidents.items():
-        if sorted(events) != list(range(1, len(events) + 1)):
-            yield f"{incident} has the sequences {sorted(events)}"
-        if events[max(events)].edge not in ENDS:
-            yield f"{incident} has no end"
 
 
 def _of_receiver(rows: Iterable[LedgerRow], taken: Iterable[Taken]) -> Iterator[str]:

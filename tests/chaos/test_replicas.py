@@ -13,6 +13,7 @@ from tests.controlplane.receivers import eventually
 from tests.controlplane.watcher_process import ROOT, WatcherProcess
 from tests.outside import Outside, outside
 from tests.postgres import Postgres
+from watcher.stores.schema import REVISION
 from watcher.testing.objects import deployment
 
 pytestmark = pytest.mark.timeout(60)  # real processes, and a lease of twelve seconds
@@ -82,12 +83,13 @@ def test_it_waits_to_be_migrated(replica: Callable[[str], WatcherProcess]) -> No
     def reasons() -> object:
         return [r for r in watcher.get("/readyz")[1].get("reasons", []) if "store" in r]
 
-    wanted = "store: the store has no schema yet, and 0001 is needed: run `watcher migrate`"
+    newest = f"{REVISION:04}"
+    wanted = f"store: the store has no schema yet, and {newest} is needed: run `watcher migrate`"
     eventually(lambda: reasons() == [wanted], instead=reasons)
     assert watcher.get("/healthz")[0] == 200
     said = [line["error"] for line in watcher.audit if line["event"] == "store.failing"]
     assert said == [wanted.removeprefix("store: ")]
-    assert migrate(watcher) == "schema None -> 0001\n"
+    assert migrate(watcher) == f"schema None -> {newest}\n"
     writes_within(watcher, 10)
     assert watcher.get("/readyz")[0] == 200
 

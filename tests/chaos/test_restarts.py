@@ -13,8 +13,9 @@ from tests.controlplane.watcher_process import WatcherProcess
 from tests.deliveries import told
 from tests.outside import Outside, outside
 from watcher.clock import SystemClock
+from watcher.core.ledger import LedgerRow
 from watcher.core.model import DeliveryState
-from watcher.ports import LedgerRow, Record
+from watcher.ports import Record
 from watcher.stores.database import open_store
 from watcher.testing.objects import deployment
 

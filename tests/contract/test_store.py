@@ -474,21 +474,115 @@ async def test_ping_is_a_write(url: str, store: Store) -> None:
         await holding
 
 
-async def test_retention_forgets_only_what_is_over_and_told(store: Store) -> None:
-    """What ended long ago goes with all that was told of it; what is open or still to send stays."""
-    over, unsent, still_open = 1, 2, 3
-    for number in (over, unsent, still_open):
+ENDED = (DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.EXPIRED)
+
+
+async def settled(store: Store, now: datetime, *ends: DeliveryState) -> list[str]:
+    """Claim all that is due at that time and end it so, the newest incident first; gives the ids."""
+    claims = await store.claim("hook", now, len(ends))
+    for claimed, end in zip(claims, ends, strict=True):
+        reason = "" if end is DeliveryState.DELIVERED else "http_400"
+        settlement = Settlement(claimed.delivery.id, end, now, later(10**6), reason, "no")
+        await store.settle(settlement)
+    return [claimed.delivery.id for claimed in claims]
+
+
+async def test_redrive(store: Store) -> None:
+    """What was given up or parked is due again under its id; what is over or waits stays as it is."""
+    for number in range(1, 6):
         await store.record(told(event(number)), NOW)
-    for number in (over, unsent):
-        await store.record(told(event(number, 2, Edge.RECOVERED)), NOW)
-    for _ in (1, 2):
-        for claimed in await store.claim("hook", NOW, 9):
-            if claimed.event.incident != event(unsent).incident:
-                await store.settle(Settlement(claimed.delivery.id, DeliveryState.DELIVERED, NOW))
-    assert await store.prune(NOW - timedelta(days=1)) == 0
-    assert await store.prune(later(86_400)) == 1
-    left = {row.event.incident for row in await store.history()}
-    assert left == {event(unsent).incident, event(still_open).incident}
+    ends = (*ENDED, DeliveryState.PARKED, DeliveryState.PENDING)
+    ids = await settled(store, NOW, *ends)
+    assert await store.redriven() == []
+    done = await store.redrive(ids, later(60), "me@here", after_end=False)
+    assert set(done) == set(ids[1:4]), "neither the delivered one nor the one that waits anyhow"
+    assert await store.redriven() == [("hook", later(60), "me@here", 3)]
+    claims = await store.claim("hook", NOW, 9)
+    assert {one.delivery.id for one in claims} == set(done), "whatever the clock of the other says"
+    assert {(one.redriven_at, one.attempts, one.last_error) for one in claims} == {
+        (later(60), 1, "http_400")
+    }
+    (row,) = await store.history(delivery=ids[1])
+    assert (row.redriven_at, row.redriven_by, row.settled_at) == (later(60), "me@here", None)
+    assert await store.redrive(done, later(61), "me", after_end=True) == [], "it is being sent"
+
+
+async def test_redrive_opens_nothing_again(store: Store) -> None:
+    """A sink that has the end is sent no opening after it, unless that very delivery is asked for."""
+    await store.record(told(event(1)), NOW)
+    (opening,) = await settled(store, NOW, DeliveryState.DEAD)
+    await store.record(told(event(1, 2, Edge.RECOVERED)), NOW)
+    (end,) = await settled(store, NOW, DeliveryState.DEAD)
+    assert len(await store.redrive([opening], NOW, "me", after_end=False)) == 1, "no end yet"
+    await settled(store, NOW, DeliveryState.DEAD)
+    await store.redrive([end], NOW, "me", after_end=False)
+    await settled(store, NOW, DeliveryState.DELIVERED)
+    assert await store.redrive([opening], NOW, "me", after_end=False) == []
+    assert await store.redrive([opening], NOW, "me", after_end=True) == [opening]
+
+
+async def test_incidents(store: Store) -> None:
+    """The newest first, each as it stands now; open ones, of one namespace, or by id."""
+    for number in (1, 2, 3):
+        await store.record(told(event(number)), NOW)
+    await store.record(told(event(2, 2, Edge.RECOVERED)), NOW)
+    digest = event(9, digest=True)
+    await store.record(told(digest), NOW)
+    newest = [event(3), event(2, 2, Edge.RECOVERED), event(1)]
+    assert await store.incidents() == newest
+    assert await store.incidents(limit=1) == newest[:1]
+    assert await store.incidents(still_open=True, namespace="shop") == [event(3), event(1)]
+    assert await store.incidents(namespace="other") == []
+    assert await store.incidents(incident=digest.incident) == [digest]
+    assert await store.events(event(2).incident) == [event(2), newest[1]]
+    assert await store.events("unheard of") == []
+
+
+@pytest.mark.parametrize(
+    ("end", "goes"),
+    [
+        pytest.param(DeliveryState.DELIVERED, True, id="delivered"),
+        pytest.param(DeliveryState.DEAD, True, id="given up"),
+        pytest.param(DeliveryState.PENDING, False, id="to be sent"),
+        pytest.param(DeliveryState.PARKED, False, id="waiting for a human"),
+        pytest.param(None, False, id="being sent"),
+    ],
+)
+async def test_retention_keeps_what_is_still_to_send(
+    store: Store, end: DeliveryState | None, goes: bool
+) -> None:
+    """However long ago its incident ended; what is told is forgotten whole."""
+    await store.record(told(event(1)), NOW)
+    await settled(store, NOW, DeliveryState.DELIVERED)
+    await store.record(told(event(1, 2, Edge.RECOVERED)), NOW)
+    if end is None:
+        await claim_one(store)
+    else:
+        await settled(store, NOW, end)
+    assert await store.prune(later(0)) == 0, "it has not ended before that"
+    assert await store.prune(later(10**8)) == int(goes)
+    assert len(await store.history()) == (0 if goes else 2)
+    assert len(await store.events(event(1).incident)) == (0 if goes else 2)
+
+
+async def test_retention_keeps_open_incidents_and_goes_in_steps(store: Store) -> None:
+    """An incident of years ago stays while it is open; nobody waits for more than 500 to go."""
+    silenced = DeliveryState.SUPPRESSED
+
+    def untold(one: Event) -> Record:
+        return Record(events=(one,), deliveries=(delivery(one, state=silenced, reason="silenced"),))
+
+    for number in range(601):
+        await store.record(untold(event(number)), NOW)
+    ends = [untold(event(number, 2, Edge.CLOSED)) for number in range(600)]
+    together = Record(
+        events=tuple(e for r in ends for e in r.events),
+        deliveries=tuple(d for r in ends for d in r.deliveries),
+    )
+    await store.record(together, NOW)
+    assert [await store.prune(later(10**8)) for _ in range(3)] == [500, 100, 0]
+    assert await store.incidents(limit=1000) == [event(600)]
+    assert len(await store.history(limit=1000)) == 1
 
 
 def damage(url: str, statement: str) -> None:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from tests.deployments import ZERO
 from tests.logs import captured
 from watcher import audit
+from watcher.core.ledger import LedgerRow
 from watcher.core.model import (
     ENDS,
     Edge,
@@ -31,7 +32,7 @@ from watcher.core.model import (
 from watcher.core.planning import Audience
 from watcher.dispatcher import Dispatcher
 from watcher.metrics import Metrics
-from watcher.ports import LedgerRow, Notification, Saved, Sink, Store, Traits
+from watcher.ports import Notification, Saved, Sink, Store, Traits
 from watcher.recording import Draft, Recorder
 from watcher.reporting import Reporting
 from watcher.stores.database import open_store

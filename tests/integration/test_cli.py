@@ -5,9 +5,12 @@ import io
 import json
 import os
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,11 @@ import msgspec
 import pytest
 import structlog
 import yaml
+from msgspec.structs import replace
 
 from tests.events import event, outage
 from watcher.cli import main
-from watcher.core.model import Delivery, DeliveryState, Edge, Part
+from watcher.core.model import Delivery, DeliveryState, Edge, Event, Part, Subject
 from watcher.ports import Record
 from watcher.stores.database import open_store
 from watcher.testing.apiserver import FakeApiServer
@@ -331,35 +335,139 @@ def test_migrate_needs_no_sink_to_be_complete(
     assert Path("elsewhere.db").exists()
 
 
-def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
-    opened = event(Edge.DEGRADED)
+def fill(*records: Record) -> None:
+    """Commit to the store in this folder."""
 
-    async def fill() -> None:
+    async def commit() -> None:
         store = open_store("sqlite:///watcher.db")
-        rows = [
-            Delivery("oncall", opened.id, opened.incident, 1, Part.EVENT, opened.at),
-            Delivery(
-                "hook", opened.id, opened.incident, 1, Part.EVENT, opened.at,
-                DeliveryState.SUPPRESSED, "silenced",
-            ),
-        ]  # fmt: skip
-        await store.record(
-            Record(events=(opened, outage(Edge.DEGRADED)), deliveries=tuple(rows)), NOW
-        )
+        for each in records:
+            await store.record(each, NOW)
         await store.close()
 
-    asyncio.run(fill())
+    asyncio.run(commit())
+
+
+def row(told: Event, sink: str = "hook", **changes: Any) -> Delivery:  # noqa: ANN401 - any field
+    made = Delivery(sink, told.id, told.incident, told.sequence, Part.EVENT, told.at)
+    return replace(made, **changes)
+
+
+def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
+    opened = event(Edge.DEGRADED)
+    silenced = row(opened, state=DeliveryState.SUPPRESSED, reason="silenced")
+    rows = (row(opened, "oncall"), silenced)
+    fill(Record(events=(opened, outage(Edge.DEGRADED)), deliveries=rows))
     code, out, _ = watcher("history", "shop/checkout", "--sink", "hook", "-o", "json")
     assert code == 0
-    (row,) = json.loads(out)
-    assert (row["sink"], row["state"], row["reason"]) == ("hook", "suppressed", "silenced")
-    assert (row["subject"], row["event"]) == ("shop/checkout", "deployment.degraded")
+    (told,) = json.loads(out)
+    assert (told["sink"], told["state"], told["reason"]) == ("hook", "suppressed", "silenced")
+    assert (told["subject"], told["event"]) == ("shop/checkout", "deployment.degraded")
     code, out, _ = watcher("history")
-    assert sorted(line.split()[4] for line in out.splitlines()[1:]) == ["hook", "oncall"]
-    shown = out.splitlines()[1].split()[3]
+    assert sorted(line.split()[5] for line in out.splitlines()[1:]) == ["hook", "oncall"]
+    shown = out.splitlines()[1].split()[4]
     assert watcher("history", "--incident", shown)[1] == out  # by what a message shows of its id
-    assert watcher("history", "other/")[1].count("\n") == 1
-    assert watcher("history", "--since", "5s")[1].count("\n") == 1
+    assert watcher("history", "-n", "shop")[1] == out
+    assert (
+        watcher("history", "--since", "2026-11-22T14:03Z", "--until", "2026-11-22T15:00")[1] == out
+    )
+    nothing = "nothing on record: nobody was to be told anything of this\n"
+    for filters in (["other/"], ["--since", "5s"], ["--until", "2026-11-22T14:02:59Z"]):
+        assert watcher("history", *filters) == (0, nothing, "")
+    assert watcher("history", "--since", "5s", "-o", "json")[1] == "[]\n"
+    code, out, err = watcher("history", "--since", "yesterday")
+    assert (code, out) == (2, "")
+    assert err == "watcher: yesterday: neither a duration such as 24h nor a time\n"
+
+
+def test_history_can_be_read_in_a_terminal(watcher: Watcher) -> None:
+    """Why each was late, waits, or was told otherwise; an ending by its name; clusters where several."""
+    opened, closed = event(Edge.DEGRADED), event(Edge.CLOSED, sequence=2, resolution="ignored")
+    long = event(
+        Edge.DEGRADED,
+        incident=opened.incident[:-1] + "x",
+        subject=Subject("prod-eu", "payments", "x" * 200 + "-api", "u"),
+    )
+    replies = row(closed, "oncall", part=Part.REPLY, state=DeliveryState.PENDING)
+    fill(Record(events=(opened, closed, long), deliveries=(row(opened), replies, row(long))))
+    with closing(sqlite3.connect("watcher.db")) as db, db:
+        db.execute(
+            "UPDATE deliveries SET attempts = 3, reason = 'http_503', detail = 'busy'"
+            " WHERE sink = 'oncall'"
+        )
+        db.execute(
+            "UPDATE deliveries SET state = 'delivered', settled_at = '2026-11-22 15:13:00'"
+            " WHERE sink = 'hook'"
+        )
+    code, out, _ = watcher("history")
+    assert code == 0
+    assert out.splitlines()[0].index("WHY") <= 100
+    assert "  payments/xx…xxxxxxxx-api" in out
+    words = [" ".join(line.split()) for line in out.splitlines()]
+    id_ = opened.incident[-8:]
+    assert f"11-22 14:03:00 shop/checkout degraded {id_} hook delivered 1h10m" in words
+    reply = "oncall reply pending http_503: busy, after 3 attempts"
+    assert f"11-22 14:03:00 shop/checkout ignored {id_} {reply}" in words
+    assert "CLUSTER" not in out
+    elsewhere = outage(Edge.DEGRADED, subject=Subject("prod-us"))
+    fill(Record(events=(elsewhere,), deliveries=(row(elsewhere),)))
+    lines = watcher("history")[1].splitlines()
+    assert lines[0].startswith("CLUSTER")
+    assert {line.split()[0] for line in lines[1:]} == {"prod-eu", "prod-us"}
+
+
+def test_the_outbox_tells_what_is_stuck(watcher: Watcher) -> None:
+    """Pending, parked and given up, since when, why and until when; what was told is not in it."""
+    sinks = {"WATCHER_SINKS": '[{"name": "hook", "type": "console"}]'}
+    opened = event(Edge.DEGRADED)
+    ended = event(Edge.RECOVERED, sequence=2)
+    dead = {"state": DeliveryState.DEAD, "reason": "http_400"}
+    fill(
+        Record(
+            events=(opened, ended),
+            deliveries=(
+                row(opened, **dead),
+                row(opened, "gone", state=DeliveryState.PARKED, reason="sink_removed"),
+                row(opened, "told", state=DeliveryState.DELIVERED),
+                row(ended, due=NOW + timedelta(days=3650)),
+            ),
+        )
+    )
+    code, out, _ = watcher("outbox", "list", **sinks)
+    assert code == 0
+    lines = [line.split()[3:] for line in out.splitlines()[1:]]
+    assert [words[:4] for words in lines] == [
+        ["shop/checkout", "recovered", "hook", "pending"],
+        ["shop/checkout", "degraded", "gone", "parked"],
+        ["shop/checkout", "degraded", "hook", "dead"],
+    ] or sorted(words[3] for words in lines) == ["dead", "parked", "pending"]
+    assert any("in" in words and "d" in words for words in lines), "when it is tried next"
+    assert watcher("outbox", "list", "--sink", "told") == (
+        0,
+        "nothing waits, and nothing was given up\n",
+        "",
+    )
+    (only,) = json.loads(watcher("outbox", "list", "--state", "dead", "-o", "json")[1])
+    assert (only["state"], only["reason"], only["due"]) == ("dead", "http_400", None)
+    code, out, err = watcher("outbox", "redrive")
+    assert code == 0
+    left = row(opened, "gone").id
+    assert out.splitlines() == [
+        "1 due again; a running watcher sends them within 15 s",
+        f"left out {left}: no sink is called gone any more",
+    ]
+    told = json.loads(err)
+    assert (told["event"], told["delivery"]) == ("notification.redriven", row(opened).id)
+    assert told["by"].endswith(f"@{socket.gethostname()}")
+    code, out, _ = watcher("outbox", "redrive", left[-8:], row(ended).id)
+    assert code == 1
+    assert out.splitlines()[0].startswith("0 due again")
+    assert out.splitlines()[2] == f"left out {row(ended).id}: it is pending"
+    assert watcher("outbox", "redrive", "nothing") == (
+        2,
+        "",
+        "watcher: no delivery ends in nothing\n",
+    )
+    assert "several deliveries end in" in watcher("outbox", "redrive", "")[2]
 
 
 def test_history_without_a_store_says_so(watcher: Watcher) -> None:

@@ -127,6 +127,9 @@ def everything(reporting: Reporting) -> None:
     reporting.unreadable("phases", "uid")
     audit.emit("store.created", url="sqlite:///watcher.db")
     audit.emit("config.loaded", source="f", clusters=["c"], sinks=["oncall"], told=["oncall"])
+    told = delivery()
+    audit.emit("sink.redriven", sink="oncall", deliveries=1, at=BEGAN, by="me")
+    audit.emit("notification.redriven", delivery=told.id, sink="oncall", at=BEGAN, by="me")
     audit.emit("process.started", version="1", address=":8080")
     audit.emit("process.stopped", reason="asked to")
 

@@ -38,10 +38,10 @@ _TAKE = (
     .values(state=DeliveryState.INFLIGHT, first_attempt_at=func.coalesce(_d.first_attempt_at, _now))
 )
 _COVERED = told.where(_d.superseded_by == bindparam("by"))
-_NEWEST = select(events.c.body).join(
+NEWEST = select(events.c.body).join(
     incidents, (incidents.c.id == events.c.incident) & (incidents.c.sequence == events.c.sequence)
 )
-_LATEST = _NEWEST.where(incidents.c.id == bindparam("incident"))
+_LATEST = NEWEST.where(incidents.c.id == bindparam("incident"))
 _TAKEN = exists().where(
     _rival.sink == _d.sink,
     _rival.incident == _d.incident,
@@ -115,7 +115,8 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
     row = next((row for row in found if row["id"] == sent.id), None)
     if row is None:  # it takes the place of others, as if recorded with its event
         sibling = next(row for row in found if row["event"] == sent.event)
-        fresh = rows.delivery_row(sent, sibling["recorded_at"])
+        again = {name: sibling[name] for name in ("redriven_at", "redriven_by")}
+        fresh = {**rows.delivery_row(sent, sibling["recorded_at"]), **again}
         db.execute(insert(deliveries), fresh)
         row = {**sibling, **fresh}
     if choice.supersede:
@@ -141,6 +142,7 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
         covers=tuple({one["told"].sequence: one["told"] for one in untold}.values()),
         members=_members(db, row["told"]),
         waiting_since=min(one["recorded_at"] for one in untold),
+        redriven_at=row["redriven_at"],
         superseded=choice.supersede,
     )
 
@@ -165,6 +167,6 @@ def _members(db: Connection, event: Event) -> tuple[Event, ...]:
     if not event.digest:
         return ()
     grouped = (_d.digest == event.incident) & (_d.state == DeliveryState.GROUPED)
-    members = _NEWEST.where(incidents.c.id.in_(select(_d.incident).where(grouped)))
+    members = NEWEST.where(incidents.c.id.in_(select(_d.incident).where(grouped)))
     bodies = db.scalars(members.order_by(incidents.c.id))
     return tuple(filter(None, (rows.readable(rows.event, body) for body in bodies)))

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from watcher.errors import StoreError
 from watcher.stores import sqlite
-from watcher.stores.schema import REVISION
+from watcher.stores.schema import REVISION, leases
 from watcher.stores.sql import SqlStore
 from watcher.stores.transactions import Lease, store_error
 
@@ -44,6 +44,30 @@ def open_store(url: str, *, exclusive: bool = False) -> SqlStore:
             before, _ = _bring_up_to_date(engine, str(path))
         lease = sqlite.FileLease(path) if exclusive else Lease()
         return SqlStore(engine, lease, release=held.pop_all().close, empty=before is None)
+
+
+@contextmanager
+def reading(url: str) -> Iterator[tuple[Connection, bool]]:
+    """The record as it is at this instant, and whether a process has it in use. Raises StoreError."""
+    parsed = _parsed(url)
+    with ExitStack() as held:
+        name, engine, alive = "the store", None, False
+        if _is_postgresql(parsed):
+            from watcher.stores import postgresql
+
+            engine = postgresql.engine(parsed, _usable)
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        else:
+            path = sqlite.find(parsed)
+            name = str(path)
+            if not path.exists():
+                raise StoreError(f"there is no store at {path}")
+            engine, alive = sqlite.engine(path), sqlite.in_use(path)
+        held.enter_context(_explained(name))
+        held.callback(engine.dispose)
+        _usable(_revision(engine), name)
+        db = held.enter_context(engine.connect())
+        yield db, alive or db.scalar(select(leases.c.expires_at > func.now())) is True
 
 
 def migrate(url: str) -> tuple[str | None, str]:

@@ -2,29 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import asdict
 
-from watcher.core.model import (
-    ENDS,
-    Delivery,
-    DeliveryState,
-    Edge,
-    Event,
-    Json,
-    Severity,
-    Subject,
-)
+from watcher.core.ledger import UNSETTLED, LedgerRow
+from watcher.core.model import ENDS, Delivery, Edge, Event, Json, Severity, Subject
 from watcher.core.retry import SinkState
-from watcher.ports import LedgerRow, Saved
+from watcher.ports import Saved
 
 T = TypeVar("T")
 Row = Mapping[Any, Any]
-
-OPEN: Final = frozenset({DeliveryState.PENDING, DeliveryState.INFLIGHT, DeliveryState.PARKED})
-"""The states that are not final."""
 
 event = msgspec.json.Decoder(Event).decode
 saved = msgspec.json.Decoder(Saved).decode
@@ -85,7 +74,7 @@ def delivery_row(value: Delivery, recorded_at: datetime) -> Row:
         "attempts": 0,
         "recorded_at": recorded_at,
         "first_attempt_at": None,
-        "settled_at": None if value.state in OPEN else recorded_at,
+        "settled_at": None if value.state in UNSETTLED else recorded_at,
         "ambiguous": False,
         "detail": "",
     }
@@ -97,12 +86,15 @@ def delivery(row: Row) -> Delivery:
     return msgspec.convert(fields, Delivery)
 
 
-def ledger_row(row: Row) -> LedgerRow:
-    """Read a delivery with its event and all that became of it."""
+def ledger_row(row: Row, told: Event | None = None) -> LedgerRow:
+    """Read a delivery with its event, unless that is given, and all that became of it."""
     at = row["recorded_at"]
     lost = Event(
         row["incident"], row["sequence"], Edge.UPDATED, Subject(""), at, at, at,
         "unreadable", Severity.WARNING, "",
     )  # fmt: skip
-    told, error = readable(event, row["body"]) or lost, row["detail"]
-    return LedgerRow(delivery(row), told, row["attempts"], at, row["settled_at"], error)
+    return LedgerRow(
+        delivery(row), told or readable(event, row["body"]) or lost, row["attempts"], at,
+        row["settled_at"], row["detail"], row["superseded_by"] or "", row["redriven_at"],
+        row["redriven_by"] or "",
+    )  # fmt: skip

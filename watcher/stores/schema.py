@@ -9,7 +9,7 @@ from sqlalchemy.types import TypeEngine
 
 from watcher.core.model import EPOCH
 
-REVISION: Final = 1
+REVISION: Final = 2
 """The newest migration, so that a start need not import Alembic to see that none is due."""
 
 metadata = sa.MetaData()
@@ -93,6 +93,8 @@ deliveries = sa.Table(
     *_filled(sa.Boolean, "ambiguous"),
     *_nullable(Instant, "first_attempt_at", "settled_at"),  # not settled: still open
     *_nullable(sa.Text, "superseded_by", "digest", "receipt"),
+    *_nullable(Instant, "redriven_at"),
+    *_nullable(sa.Text, "redriven_by"),
     sa.Index("deliveries_of_incident", "incident", "sink"),
     sa.Index("deliveries_recorded", "recorded_at"),
 )
@@ -107,6 +109,7 @@ _row = deliveries.c
 _index("deliveries_open", _row.settled_at.is_(None), _row.sink, _row.incident, _row.due, _row.state)
 _index("deliveries_due", _row.settled_at.is_(None), _row.sink, _row.due)
 _index("deliveries_covered", _row.superseded_by.is_not(None), _row.superseded_by)
+_index("deliveries_redriven", _row.redriven_at.is_not(None), _row.sink, _row.redriven_at)
 _index("deliveries_grouped", _row.digest.is_not(None), _row.digest)
 
 told = sa.select(deliveries, events.c.body).join(events, events.c.id == _row.event)

@@ -4,16 +4,28 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
+from watcher.core.ledger import UNSETTLED
 from watcher.core.model import EPOCH, DeliveryState, Event
 from watcher.core.retry import LONGEST_WAIT, SinkState
-from watcher.ports import Claim, LedgerRow, Record, Saved, Settlement
+from watcher.ports import Claim, Record, Saved, Settlement
 from watcher.stores import rows
-from watcher.stores.claim import NEXT_DUE, take
-from watcher.stores.schema import clusters, deliveries, events, incidents, phases, sinks, told
-from watcher.stores.transactions import Lease, Transactions
+from watcher.stores.claim import NEWEST, NEXT_DUE, take
+from watcher.stores.ledger import Ledger
+from watcher.stores.schema import clusters, deliveries, events, incidents, phases, sinks
+from watcher.stores.transactions import Lease
 
 Insert = sqlite.Insert | postgresql.Insert
 
@@ -32,7 +44,7 @@ _RENAME = (
 )
 
 
-class SqlStore(Transactions):
+class SqlStore(Ledger):
     """`ports.Store` on an engine whose schema is up to date; `stores.database` opens it."""
 
     def __init__(
@@ -143,7 +155,7 @@ class SqlStore(Transactions):
         changes: dict[str, Any] = {
             "state": end.state,
             "attempts": _d.attempts + int(end.counted),
-            "settled_at": None if end.state in rows.OPEN else end.at,
+            "settled_at": None if end.state in UNSETTLED else end.at,
             "receipt": None if end.receipt is None else rows.json(end.receipt),
         }
         if end.due:
@@ -173,11 +185,7 @@ class SqlStore(Transactions):
         i = incidents.c
         delivered = _d.state == DeliveryState.DELIVERED
         told = exists().where(_d.incident == i.id, _d.sink == sink, delivered)
-        newest = (events.c.incident == i.id) & (events.c.sequence == i.sequence)
-        stands = i.ended_at.is_(None) | (i.ended_at > since)
-        found = select(events.c.body).join(incidents, newest).where(stands, told)
-        bodies = await self._read(lambda db: db.scalars(found).all())
-        return [event for event in (rows.readable(rows.event, body) for body in bodies) if event]
+        return await self._events(NEWEST.where(i.ended_at.is_(None) | (i.ended_at > since), told))
 
     async def next_due(self, sink: str) -> datetime | None:
         """See `ports.Store`."""
@@ -192,35 +200,6 @@ class SqlStore(Transactions):
         found = await self._read(lambda db: db.execute(ordered).all())
         known = DeliveryState.__members__.values()
         return [(row[0], DeliveryState(row[1]), row[2], row[3]) for row in found if row[1] in known]
-
-    async def history(
-        self,
-        since: datetime | None = None,
-        namespace: str = "",
-        name: str = "",
-        sink: str = "",
-        incident: str = "",
-        limit: int = 200,
-    ) -> Sequence[LedgerRow]:
-        """Deliveries, newest first; an empty argument matches all."""
-        found = (
-            told.join(incidents, incidents.c.id == _d.incident)
-            .order_by(_d.recorded_at.desc(), _d.incident.desc(), _d.sequence.desc(), _d.id)
-            .limit(limit)
-        )
-        if since is not None:
-            found = found.where(_d.recorded_at >= since)
-        if incident:  # messages show only the end of its id
-            found = found.where(_d.incident.endswith(incident, autoescape=True))
-        for column, wanted in (
-            (incidents.c.namespace, namespace),
-            (incidents.c.name, name),
-            (_d.sink, sink),
-        ):
-            if wanted:
-                found = found.where(column == wanted)
-        there = await self._read(lambda db: db.execute(found).mappings().all())
-        return [row for row in (rows.readable(rows.ledger_row, one) for one in there) if row]
 
     async def prune(self, before: datetime) -> int:
         """Forget incidents that ended before, with all that was told of them; say how many.

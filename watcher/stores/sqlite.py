@@ -52,6 +52,15 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def in_use(path: Path) -> bool:
+    """Whether a process has the lock; it is tried, for less than a moment."""
+    try:
+        with locked(path):
+            return False
+    except StoreError:
+        return True
+
+
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Lock the directory while we look: switching to WAL does not wait for another who does."""

@@ -1,0 +1,253 @@
+"""What the record must add up to: every telling has its end, every delivery its state and reason."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct
+
+from watcher.core.model import ENDS, OPENINGS, Delivery, DeliveryState, Event, Json, Subject
+from watcher.core.retry import LONGEST_WAIT
+
+UNSETTLED: Final = frozenset({DeliveryState.PENDING, DeliveryState.INFLIGHT, DeliveryState.PARKED})
+"""The states that are not final."""
+REDRIVABLE: Final = frozenset({DeliveryState.DEAD, DeliveryState.EXPIRED, DeliveryState.PARKED})
+_NEEDS_REASON: Final = {DeliveryState.DEAD, DeliveryState.EXPIRED, DeliveryState.SUPPRESSED}
+
+
+class LedgerRow(Struct, frozen=True):
+    """One delivery in the history: who was told what, when, or why not."""
+
+    delivery: Delivery
+    event: Event
+    attempts: int
+    recorded_at: datetime
+    settled_at: datetime | None
+    error: str
+    superseded_by: str = ""
+    """The delivery that tells it instead."""
+    redriven_at: datetime | None = None
+    redriven_by: str = ""
+
+    @property
+    def late(self) -> float | None:
+        """Seconds from the commit to its end; None while it has none."""
+        if self.settled_at is None:
+            return None
+        return round(max((self.settled_at - self.recorded_at).total_seconds(), 0), 3)
+
+    def as_json(self) -> Json:
+        """All of it on one level, as `history -o json` and `/api/incidents` answer."""
+        delivery, event = self.delivery, self.event
+        return {
+            "recorded_at": self.recorded_at, "settled_at": self.settled_at, "late": self.late,
+            "cluster": event.subject.cluster, "subject": str(event.subject), "event": event.type,
+            "incident_reason": event.reason, "resolution": event.resolution,
+            "severity": event.severity, "at": event.at, "sink": delivery.sink,
+            "part": delivery.part, "state": delivery.state,
+            "reason": delivery.reason or self.error, "error": self.error,
+            "attempts": self.attempts, "due": delivery.due if self.settled_at is None else None,
+            "superseded_by": self.superseded_by or None, "digest": delivery.digest or None,
+            "redriven_at": self.redriven_at, "redriven_by": self.redriven_by or None,
+            "incident": delivery.incident, "event_id": delivery.event, "delivery": delivery.id,
+        }  # fmt: skip
+
+
+class Kept(Struct, frozen=True):
+    """One incident with all that is on record of it."""
+
+    id: str
+    subject: Subject
+    sequence: int
+    ended_at: datetime | None
+    events: tuple[Event, ...]
+    rows: tuple[LedgerRow, ...]
+    strays: tuple[str, ...] = ()
+    """Its deliveries that cannot be read, or whose events cannot."""
+
+
+class Finding(Struct, frozen=True):
+    """Something that does not add up, in words; a remark is nothing wrong by itself."""
+
+    incident: str
+    subject: str
+    problem: str
+    remark: bool = False
+
+
+class Echoed(Struct, frozen=True):
+    """What an audit log tells of: events by id with their date, deliveries, and of which time."""
+
+    events: Mapping[str, datetime]
+    deliveries: Collection[str]
+    first: datetime
+    last: datetime
+
+
+class Verification:
+    """Checks a record, one incident after the other and then all of them together.
+
+    `followed` are the incidents that some phase holds as open, `now` is wall time. What ended before
+    `kept_since` may be half forgotten by now. `alive` says whether a process has the record in use.
+    """
+
+    def __init__(
+        self, followed: Collection[str], now: datetime, kept_since: datetime, *, alive: bool
+    ) -> None:
+        self.counts = [0, 0, 0]
+        """Incidents, events and deliveries seen."""
+        self._followed = set(followed)
+        self._now = now
+        self._kept_since = kept_since
+        self._alive = alive
+        self._ended: dict[str, bool] = {}
+        self._digests: dict[str, tuple[Event, set[str]]] = {}
+        self._grouped: dict[str, set[str]] = {}
+        self._events: set[str] = set()
+
+    def verify(self, record: Iterable[Kept], echoed: Echoed | None = None) -> Iterator[Finding]:
+        """Yield what is wrong, and with a log what is missing from either side."""
+        for kept in record:
+            self._remember(kept)
+            if kept.ended_at is None or kept.ended_at >= self._kept_since:
+                subject = str(kept.subject)
+                for problem in self._problems(kept):
+                    yield Finding(kept.id, subject, problem)
+                for remark in _unechoed(kept, echoed) if echoed else ():
+                    yield Finding(kept.id, subject, remark, remark=True)
+        for incident in sorted(self._followed - self._ended.keys()):
+            yield Finding(incident, "", "is followed as open, and is not on record")
+        yield from self._digest_findings()
+        for event, at in sorted(echoed.events.items()) if echoed else ():
+            if event not in self._events and at >= self._kept_since:
+                incident = event.rpartition("-")[0]
+                yield Finding(incident, "", f"the log tells of event {event}, the record does not")
+
+    def _remember(self, kept: Kept) -> None:
+        for number, count in enumerate((1, len(kept.events), len(kept.rows))):
+            self.counts[number] += count
+        self._ended[kept.id] = kept.ended_at is not None
+        self._events.update(event.id for event in kept.events)
+        named = {member for event in kept.events for member in event.members}
+        if kept.subject.is_digest and kept.events:
+            self._digests[kept.id] = kept.events[-1], named
+        for row in kept.rows:
+            if row.delivery.state is DeliveryState.GROUPED:
+                self._grouped.setdefault(row.delivery.digest, set()).add(kept.id)
+
+    def _problems(self, kept: Kept) -> Iterator[str]:
+        yield from _in_sequence(kept)
+        for stray in kept.strays:
+            yield f"delivery {stray} or its event cannot be read"
+        if kept.ended_at is None and kept.id not in self._followed:
+            yield "is open, and nothing follows it: its end would never be told"
+        if kept.ended_at is not None and kept.id in self._followed:
+            yield "has ended, and is followed as open"
+        yield from _untold(kept)
+        ids = {row.delivery.id for row in kept.rows}
+        flying: set[str] = set()
+        for row in kept.rows:
+            sink, state = row.delivery.sink, row.delivery.state
+            for problem in self._unsettled(row, ids):
+                yield f"{sink}: delivery {row.delivery.id} is {state} {problem}"
+            if state is DeliveryState.INFLIGHT and sink in flying:
+                yield f"{sink}: more than one delivery is in flight, so their order is open"
+            flying |= {sink} if state is DeliveryState.INFLIGHT else set()
+
+    def _unsettled(self, row: LedgerRow, ids: Set[str]) -> Iterator[str]:
+        delivery, settled = row.delivery, row.settled_at is not None
+        if settled == (delivery.state in UNSETTLED):
+            yield "and settled" if settled else "and not settled"
+        match delivery.state:
+            case DeliveryState.INFLIGHT if not self._alive:
+                yield "and no process is running: the next one will send it again"
+            case DeliveryState.PENDING | DeliveryState.PARKED if (
+                delivery.due - self._now > LONGEST_WAIT
+            ):
+                yield f"and not due before {delivery.due:%Y-%m-%d %H:%M:%S}, which is too long"
+            case DeliveryState.SUPERSEDED if row.superseded_by not in ids - {delivery.id}:
+                yield f"by {row.superseded_by or 'nothing'}, which is not on record"
+            case DeliveryState.GROUPED if not delivery.digest:
+                yield "in no digest"
+            case state if state in _NEEDS_REASON and not (delivery.reason or row.error):
+                yield "without a reason"
+
+    def _digest_findings(self) -> Iterator[Finding]:
+        for digest, (newest, named) in self._digests.items():
+            grouped = self._grouped.pop(digest, set())
+            if not self._ended[digest] or newest.at >= self._kept_since:
+                for problem in self._in_digest(self._ended[digest], named, grouped):
+                    yield Finding(digest, str(newest.subject), problem)
+        for digest, members in self._grouped.items():
+            for member in sorted(m for m in members if not self._ended[m]):
+                yield Finding(member, "", f"is told by digest {digest}, which is not on record")
+
+    def _in_digest(self, over: bool, named: set[str], grouped: set[str]) -> Iterator[str]:
+        there = named & self._ended.keys()
+        for member in sorted(there - grouped):
+            yield f"names incident {member}, of which it tells nothing"
+        for member in sorted(grouped - named):
+            yield f"tells of incident {member}, which it does not name"
+        lasting = sorted(member for member in there if not self._ended[member])
+        if over and lasting:
+            yield f"has ended, and incident {lasting[0]} in it has not"
+        if not over and there == named and not lasting:
+            yield "is open, and all in it has ended"
+
+
+def _in_sequence(kept: Kept) -> Iterator[str]:
+    """Events count from one, the first opens, only the last ends, and the incident stands there."""
+    if not kept.events:
+        yield "has no event on record"
+        return
+    numbers = {event.sequence for event in kept.events}
+    last = kept.events[-1]
+    for number in sorted(set(range(1, kept.sequence + 1)) - numbers):
+        yield f"event {number} is missing"
+    if last.sequence != kept.sequence:
+        yield f"stands at event {kept.sequence}, and the newest on record is {last.sequence}"
+    if kept.events[0].edge not in OPENINGS:
+        yield f"begins with {kept.events[0].edge}"
+    for event in kept.events[:-1]:
+        if event.edge in ENDS:
+            yield f"goes on after its end in event {event.sequence}"
+    if (last.edge in ENDS) != (kept.ended_at is not None):
+        ended = "ended" if kept.ended_at else "open"
+        yield f"is marked as {ended}, and its newest event is {last.edge}"
+
+
+def _untold(kept: Kept) -> Iterator[str]:
+    """Each event has a row for somebody, and for each sink that was told of an opening before it."""
+    rows: dict[int, dict[str, LedgerRow]] = {event.sequence: {} for event in kept.events}
+    for row in kept.rows:
+        rows[row.event.sequence][row.delivery.sink] = row
+    told: set[str] = set()
+    for event in kept.events:
+        heard = rows[event.sequence]
+        if not heard and event.subject.cluster:
+            yield f"event {event.sequence} ({event.edge}) was told to nobody, without a reason"
+        if event.edge in OPENINGS:
+            told |= {s for s, row in heard.items() if _stands(row)}
+            continue
+        for sink in sorted(told):
+            held = heard.get(sink)
+            if held is None or (event.edge in ENDS and not _stands(held)):
+                why = f"was suppressed ({held.delivery.reason})" if held else "is not on record"
+                yield f"{sink}: was told the opening, and event {event.sequence} ({event.edge}) {why}"
+
+
+def _stands(row: LedgerRow) -> bool:
+    return row.delivery.state is not DeliveryState.SUPPRESSED
+
+
+def _unechoed(kept: Kept, echoed: Echoed) -> Iterator[str]:
+    """What a kill between commit and echo leaves out of the log."""
+    for event in kept.events:
+        if echoed.first <= event.at <= echoed.last and event.id not in echoed.events:
+            yield f"event {event.sequence} ({event.edge}) was never echoed in the log"
+    for row in kept.rows:
+        if (
+            echoed.first <= row.recorded_at <= echoed.last
+            and row.delivery.id not in echoed.deliveries
+        ):
+            yield f"{row.delivery.sink}: delivery {row.delivery.id} was never echoed in the log"

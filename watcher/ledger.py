@@ -1,0 +1,304 @@
+"""The commands on the record: who was told what, what is stuck, and whether it all adds up."""
+
+import asyncio
+import getpass
+import json
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+
+from watcher.core.durations import format_duration, parse_duration
+from watcher.core.ledger import REDRIVABLE, UNSETTLED, Echoed, Finding, LedgerRow, Verification
+from watcher.core.model import DeliveryState, Part
+from watcher.core.words import readable
+from watcher.errors import WatcherError
+from watcher.terminal import ConfigFile, Output, load, print_json, print_table
+
+if TYPE_CHECKING:
+    from watcher.ports import Store
+
+T = TypeVar("T")
+outbox_app = typer.Typer(help="What is still to be sent, or was given up: list it, send it again.")
+audit_app = typer.Typer(help="The record: does it add up?")
+
+Sink = Annotated[str, typer.Option(help="Only this sink.")]
+IncidentId = Annotated[str, typer.Option(help="Its id, or the end of it that messages show.")]
+Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Newest ones.")]
+_LONGEST_NAME = 24
+
+
+def history(
+    deployment: Annotated[str, typer.Argument(help="NAMESPACE/NAME, or NAMESPACE/")] = "",
+    namespace: Annotated[str, typer.Option("--namespace", "-n")] = "",
+    since: Annotated[str, typer.Option(help="24h, 7d ago, or a time: 2026-11-22T14:00Z.")] = "",
+    until: Annotated[str, typer.Option(help="Likewise.")] = "",
+    sink: Sink = "",
+    incident: IncidentId = "",
+    limit: Limit = 200,
+    output: Output = "table",
+    config: ConfigFile = None,
+) -> None:
+    """Who was told what, when and how late; and who was not, and why."""
+    first, _, name = deployment.partition("/")
+    asked = (_moment(since), first or namespace, name, sink, incident, limit)
+    rows = _ask(config, lambda store: store.history(*asked, until=_moment(until)))
+    if output == "json":
+        print_json([row.as_json() for row in rows])
+    elif not rows:
+        print("nothing on record: nobody was to be told anything of this")
+    else:
+        columns = ("at_utc", "subject", "event", "incident", "sink", "state", "late", "why")
+        _print_rows(columns, rows, lambda row: (
+            row.recorded_at, _subject(row), _event(row), row.delivery.incident[-8:], _sink(row),
+            row.delivery.state, _late(row.late), _why(row),
+        ))  # fmt: skip
+
+
+@outbox_app.command("list")
+def list_outbox(
+    sink: Sink = "",
+    state: Literal["pending", "inflight", "parked", "dead", "expired"] | None = None,
+    limit: Limit = 200,
+    output: Output = "table",
+    config: ConfigFile = None,
+) -> None:
+    """What waits to be sent, what waits for a human, and what was given up; and why."""
+    states = [DeliveryState(state)] if state else UNSETTLED | REDRIVABLE
+    now = _now()
+
+    async def look(store: "Store") -> tuple[Sequence[LedgerRow], dict[str, datetime | None]]:
+        rows = await store.history(sink=sink, states=states, limit=limit)
+        sinks = {row.delivery.sink for row in rows}
+        return rows, {name: (await store.sink_state(name)).held_until(now) for name in sinks}
+
+    rows, held = _ask(config, look)
+
+    def next_at(row: LedgerRow) -> datetime | None:
+        if row.settled_at is not None or row.delivery.state is DeliveryState.INFLIGHT:
+            return None
+        return max(filter(None, (row.delivery.due, held[row.delivery.sink])))
+
+    if output == "json":
+        print_json([row.as_json() | {"due": next_at(row)} for row in rows])
+    elif not rows:
+        print("nothing waits, and nothing was given up")
+    else:
+        columns = ("id", "since_utc", "subject", "event", "sink", "state", "tries", "next", "why")
+        _print_rows(columns, rows, lambda row: (
+            row.delivery.id[-8:], row.recorded_at, _subject(row), _event(row), _sink(row),
+            row.delivery.state, row.attempts, _in(next_at(row), now), _why(row),
+        ))  # fmt: skip
+
+
+@outbox_app.command()
+def redrive(
+    ids: Annotated[list[str] | None, typer.Argument(help="As `list` shows them.")] = None,
+    sink: Sink = "",
+    incident: IncidentId = "",
+    state: Literal["dead", "parked", "expired"] | None = None,
+    by: Annotated[str, typer.Option(help="Who is on record for it.")] = "",
+    output: Output = "table",
+    config: ConfigFile = None,
+) -> None:
+    """Make what was given up or parked due again, under the same id, beside a running process."""
+    from watcher import audit
+
+    states = [DeliveryState(state)] if state else REDRIVABLE
+    known = {each.name for each in load(config).sinks}
+    by, now = by or f"{getpass.getuser()}@{socket.gethostname()}", _now()
+
+    async def again(store: "Store") -> tuple[Sequence[LedgerRow], Sequence[str]]:
+        found = [await _named(store, each, sink, incident) for each in ids or ()]
+        if not ids:
+            wanted = store.history(sink=sink, incident=incident, states=states, limit=100_000)
+            found = list(await wanted)
+        able = [r.delivery.id for r in found if r.delivery.sink in known]
+        return found, await store.redrive(able, now, by, after_end=bool(ids))
+
+    found, done = _ask(config, again)
+    left = {row.delivery.id: _left_out(row, known) for row in found if row.delivery.id not in done}
+    for row in found:
+        if row.delivery.id in done:
+            d = row.delivery
+            audit.emit(
+                "notification.redriven", delivery=d.id, event_id=d.event, incident=d.incident,
+                sink=d.sink, reason=d.reason, at=now, by=by,
+            )  # fmt: skip
+    if output == "json":
+        print_json({"redriven": done, "left_out": left, "at": now, "by": by})
+    else:
+        print(f"{len(done)} due again; a running watcher sends them within 15 s")
+        for delivery, why in left.items():
+            print(f"left out {delivery}: {why}")
+    raise typer.Exit(1 if ids and left else 0)
+
+
+async def _named(store: "Store", name: str, sink: str, incident: str) -> LedgerRow:
+    rows = await store.history(delivery=name, sink=sink, incident=incident, limit=2)
+    if len(rows) != 1:
+        raise WatcherError(f"{'several deliveries end' if rows else 'no delivery ends'} in {name}")
+    return rows[0]
+
+
+def _left_out(row: LedgerRow, sinks: set[str]) -> str:
+    sink, state = row.delivery.sink, row.delivery.state
+    if sink not in sinks:
+        return f"no sink is called {sink} any more"
+    if state not in REDRIVABLE:
+        return f"it is {state}"
+    return f"{sink} has the end of its incident; name this id to send it nevertheless"
+
+
+@audit_app.command()
+def verify(
+    log: Annotated[Path | None, typer.Option(help="An audit log to compare it with.")] = None,
+    output: Output = "table",
+    config: ConfigFile = None,
+) -> None:
+    """Reconcile incidents, events and deliveries. Exit code: 0 they add up, 1 not, 2 cannot tell."""
+    from watcher.stores.database import reading
+    from watcher.stores.ledger import followed, kept
+
+    settings, now = load(config), _now()
+    echoed = _echoed(log) if log else None
+    with reading(settings.store.url.read()) as (db, alive):
+        check = Verification(followed(db), now, now - settings.store.retain, alive=alive)
+        found = list(check.verify(kept(db), echoed))
+    wrong = [each for each in found if not each.remark]
+    if output == "json":
+        names = ("incidents", "events", "deliveries")
+        seen = dict(zip(names, check.counts, strict=True))
+        print_json({"ok": not wrong, **seen, "findings": found})
+    else:
+        for each in found:
+            print(_in_a_line(each))
+        numbers = "{} incidents, {} events, {} deliveries".format(*check.counts)
+        print(f"{numbers}: {len(wrong)} findings, {len(found) - len(wrong)} remarks")
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _in_a_line(each: Finding) -> str:
+    from watcher.core.message import visible
+
+    kind = "remark" if each.remark else "wrong"
+    return visible(" ".join(filter(None, (f"{kind}: {each.incident}", each.subject, each.problem))))
+
+
+def _echoed(log: Path) -> Echoed:
+    """Read a log; lines that are none of the audit's are passed over. Raises WatcherError."""
+    events: dict[str, datetime] = {}
+    deliveries: set[str] = set()
+    times: list[datetime] = []
+    try:
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if '"audit"' not in line or not isinstance(told := _object(line), dict):
+                    continue
+                times = [*times[:1], datetime.fromisoformat(told["ts"])]
+                if told.get("delivery"):
+                    deliveries.add(told["delivery"])
+                elif told.get("event_id"):
+                    events[told["event_id"]] = datetime.fromisoformat(told["at"])
+    except OSError as error:
+        raise WatcherError(f"{log}: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError):
+        raise WatcherError(f"{log}: not an audit log as this version writes it") from None
+    if not times:
+        raise WatcherError(f"{log}: there is no audit line in it")
+    return Echoed(events, deliveries, times[0], times[-1])
+
+
+def _object(line: str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None  # cut off, by a kill or by rotation
+
+
+def _ask(config: Path | None, what: "Callable[[Store], Awaitable[T]]") -> T:
+    from watcher.stores.database import open_store
+
+    url = load(config).store.url.read()
+    path = url.removeprefix("sqlite:///")
+    if path != url and not Path(path).exists():
+        raise WatcherError(f"there is no store at {path}")
+
+    async def asked() -> T:
+        store = open_store(url)
+        try:
+            return await what(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(asked())
+
+
+def _now() -> datetime:
+    from watcher.clock import SystemClock
+
+    return SystemClock().wall()
+
+
+def _moment(text: str) -> datetime | None:
+    """A duration ago, or a time; raises WatcherError."""
+    try:
+        if not text or text[-1] in "smhd":
+            return _now() - parse_duration(text) if text else None
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise WatcherError(f"{text}: neither a duration such as 24h nor a time") from None
+    return at.replace(tzinfo=at.tzinfo or UTC)
+
+
+def _print_rows(
+    columns: Sequence[str],
+    rows: Sequence[LedgerRow],
+    cells: Callable[[LedgerRow], tuple[object, ...]],
+) -> None:
+    """A table of deliveries, with their cluster when there are several."""
+    if len({row.event.subject.cluster for row in rows} - {""}) < 2:
+        print_table(columns, map(cells, rows))
+    else:
+        named = ((row.event.subject.cluster, *cells(row)) for row in rows)
+        print_table(("cluster", *columns), named)
+
+
+def _subject(row: LedgerRow) -> str:
+    """The end of a long name tells more than its middle."""
+    name = str(row.event.subject)
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def _event(row: LedgerRow) -> str:
+    return row.event.resolution or row.event.type.rpartition(".")[2]
+
+
+def _sink(row: LedgerRow) -> str:
+    part = row.delivery.part
+    return row.delivery.sink if part is Part.EVENT else f"{row.delivery.sink} {part}"
+
+
+def _why(row: LedgerRow) -> str:
+    """Why it is late, waits, was given up, or is told otherwise; and by whom it was asked for again."""
+    delivery = row.delivery
+    words = [": ".join(dict.fromkeys(filter(None, (delivery.reason, row.error))))]
+    words += [f"after {row.attempts} attempts"] if row.attempts > 1 else []
+    words += [f"told by {row.superseded_by[-8:]}"] if row.superseded_by else []
+    words += [f"in digest {delivery.digest[-8:]}"] if delivery.digest else []
+    words += [f"redriven by {row.redriven_by}"] if row.redriven_by else []
+    return ", ".join(filter(None, words))
+
+
+def _late(seconds: float | None) -> str:
+    if seconds is None or seconds < 60:
+        return "" if seconds is None else f"{seconds:.1f}s"
+    return format_duration(timedelta(seconds=round(seconds)))
+
+
+def _in(at: datetime | None, now: datetime) -> str:
+    return "" if at is None else f"in {readable(at - now)}" if at > now else "now"
