@@ -278,9 +278,10 @@ class Observer:
         """See once more what is about to be announced and was not seen for a moment."""
         if self.view.blind_since is not None:
             return
+        again = self._uncommitted if self._retry_at is not None and self._retry_at <= now else ()
         stale = [
             t.snapshot.subject
-            for t in map(self.view.tracked.get, {*self._deadlines.show(now), *self._uncommitted})
+            for t in map(self.view.tracked.get, {*self._deadlines.show(now), *again})
             if t is not None
             and t.scope not in self.view.lost
             and now - t.confirmed_at > _LAST_LOOK

@@ -97,6 +97,21 @@ async def test_many_at_once_are_one_look(tmp_path):
     assert [sorted(look) for look in cluster.looks] == [sorted(names)]
 
 
+async def test_a_store_that_refuses_makes_no_flood(tmp_path):
+    """What could not be recorded is looked at when it is tried again, and not at every event."""
+    async with followed(tmp_path) as cluster:
+        await start(cluster, LOW)
+        await cluster.at(69)
+        cluster.refusals = 1000
+        for n in range(60):
+            other = shown(n + 10, web(3, name="other", revision=n))
+            await cluster.at(70 + n / 10, [Applied("", other)])
+        assert len(cluster.looks) <= 3  # at the most at 70, 71 and 73 s
+        cluster.refusals = 0
+        await cluster.at(120)
+    assert told(cluster) == ["degraded below_minimum"]
+
+
 GONE = {
     "still there, not selected": ({UID: shown(3, web(1))}, "left_scope"),
     "not there": ({UID: None}, "deleted"),
