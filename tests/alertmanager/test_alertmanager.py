@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -170,16 +170,18 @@ async def test_both_forget_and_the_watcher_restarts(
 async def test_the_late_end_of_an_earlier_incident(peers: tuple[Peer, Peer]) -> None:
     """It does not resolve the alert, which is the newer incident's by now."""
     sink, now = sink_for(*peers), SystemClock().wall()
-    dates = {"at": now, "since": now - timedelta(minutes=9), "opened_at": now}
-    newer = replace(event(Edge.DEGRADED, incident="02"), **dates)
-    older = replace(event(Edge.RECOVERED, sequence=2, incident="01"), **dates)
+    began = now - timedelta(minutes=9)
+    newer = event(Edge.DEGRADED, incident="02")
+    newer = replace(newer, at=now, since=began, opened_at=now - timedelta(seconds=1))
+    older = event(Edge.RECOVERED, sequence=2, incident="01")
+    older = replace(older, at=now - timedelta(minutes=1), since=began, opened_at=began)
     for one in (newer, older):
         await sink.send(notification(one))
+    assert [peer.names for peer in peers] == [["checkout critical"]] * 2
     await sink.restate([notification(older), notification(newer)])
     assert [peer.names for peer in peers] == [["checkout critical"]] * 2
-    await sink.send(notification(replace(older, incident="02")))
+    await sink.send(notification(replace(older, at=now, incident="02")))
     assert [peer.names for peer in peers] == [[]] * 2
-    assert now.tzinfo is UTC
 
 
 def test_a_machine_that_cannot_build_it_says_so_in_one_line(

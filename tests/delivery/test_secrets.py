@@ -160,7 +160,7 @@ async def test_no_receiver_gets_anothers_secret(tmp_path: Path, clock: ManualClo
         assert [value for value in others if value in text] == []
 
 
-@pytest.mark.parametrize("status", [407, None], ids=["407", "down"])
+@pytest.mark.parametrize("status", [407, None, 503], ids=["407", "down", "it echoes"])
 async def test_a_proxys_password_is_a_secret_too(
     tmp_path: Path, clock: ManualClock, status: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,15 +168,19 @@ async def test_a_proxys_password_is_a_secret_too(
     proxy = FaultServer(answers(status or 200))
     async with proxy:
         host = proxy.url.partition("://")[2]
-        monkeypatch.setenv("https_proxy", f"http://user:{SECRETS['proxy']}@{host}")
+        for scheme in ("http", "https"):
+            monkeypatch.setenv(f"{scheme}_proxy", f"http://user:{SECRETS['proxy']}@{host}")
+        proxy.usual = echoes(proxy, 503) if status == 503 else proxy.usual
         if status is None:
             await proxy.stop()
-        config = settings(tmp_path, "https://hooks.example")
+        config = settings(
+            tmp_path, "http://hooks.svc" if status == 503 else "https://hooks.example"
+        )
         async with rig(tmp_path, *made(config, clock), clock=clock) as it:
             await it.opens("web")
             await it.passes(10)
             seen = [(name, text) async for name, text in outputs(it, config)]
-    assert "proxy_failed" in seen[0][1]
+    assert ("http_503" if status == 503 else "proxy_failed") in seen[0][1]
     for name, text in seen:
         assert [secret for secret in TELLING if secret in text] == [], name
 
