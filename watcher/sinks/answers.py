@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from msgspec import Struct
 
+from watcher.config.secrets import redact as hidden
 from watcher.config.secrets import telling_parts
 from watcher.core.message import visible
 from watcher.core.retry import parse_retry_after
@@ -98,7 +99,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     known = {part for secret in secrets for part in (secret, *_telling_parts(secret))}
     for secret in sorted(known - {""}, key=len, reverse=True):
         text = text.replace(secret, "***")
-    return _URL.sub(r"\1\2/***", text)
+    return _URL.sub(r"\1\2/***", hidden(text))
 
 
 def _telling_parts(secret: str) -> list[str]:
