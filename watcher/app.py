@@ -101,6 +101,8 @@ class Process:
             sink.traits.name: Dispatcher(sink, self._store, clock, self._reporting, told=self._told)
             for sink in self._sinks
         }
+        for name, dispatcher in self._dispatchers.items():
+            self.metrics.sink_breaker.labels(name).set_function(dispatcher.breaker)
         self._followers = [
             Follower(
                 cluster,

@@ -73,6 +73,10 @@ class Dispatcher:
         """Look at the queue now: something was committed to it."""
         self._woken.set()
 
+    def breaker(self) -> int:
+        """How the breaker stands now: see `core.retry`."""
+        return self.state.breaker.state(self._clock.now())
+
     def resume(self) -> None:
         """Try at once what its troubles would have spared the sink: somebody has mended it."""
         self.state = self.state.restarted(self._clock.now())

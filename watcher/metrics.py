@@ -47,9 +47,15 @@ class Metrics(Collector):
         self.notifications = counter("notifications", "What became of them", ["sink", "outcome"])
         self.failures = counter("notification_failures", "Failed attempts", ["sink", "reason"])
         self.latency = histogram("notification_latency_seconds", "Commit to delivery", ["sink"])
+        self.detected = histogram(
+            "detection_to_delivery_seconds", "From the edge that the watcher saw", ["sink"]
+        )
         self.pending = gauge("deliveries_pending", "Open deliveries", ["sink", "state"])
         self.oldest = gauge("delivery_oldest_seconds", "Age of the oldest open one", ["sink"])
         self.sink_parked = gauge("sink_parked", "Whether a sink waits for a human", ["sink"])
+        self.sink_breaker = gauge(
+            "sink_breaker", "0 closed, 1 lets one delivery through, 2 open", ["sink"]
+        )
         self.sink_failing = gauge("sink_failing", "Whether other sinks are told of it", ["sink"])
         self.relists = counter("watch_relists", "Complete lists", ["cluster", "reason"])
         self.probe_failures = counter("probe_failures", "Failed probes", ["cluster", "reason"])

@@ -99,6 +99,8 @@ class Reporting:
         self._view.sink_troubles.pop(sink, None)
         self._metrics.sink_parked.labels(sink).set(0)
         self._metrics.latency.labels(sink).observe(latency.total_seconds())
+        edge_at = min(event.at for event in (claim.event, *claim.covers))
+        self._metrics.detected.labels(sink).observe(max((at - edge_at).total_seconds(), 0))
         self._notified(
             "sent", claim.delivery, attempts=claim.attempts + 1, latency=latency, took=took,
             ambiguous=claim.ambiguous,

@@ -38,6 +38,10 @@ class Breaker(Struct, frozen=True):
     until: datetime | None = None
     """None while closed; once it has come the breaker is half open."""
 
+    def state(self, now: datetime) -> int:
+        """0 closed, 1 half open, 2 open."""
+        return 0 if self.until is None else 2 if now < self.until else 1
+
     def failed(self, now: datetime) -> "Breaker":
         """One more retryable failure: 5 s at the fifth, twice as long at each further, at most 30 s."""
         if self.failures + 1 < _BREAKER_AFTER:

@@ -20,6 +20,7 @@ from watcher.metrics import Metrics
 from watcher.ports import Clock, Store
 from watcher.view import ClusterView, View
 from watcher.web.deployments import report, rows
+from watcher.web.incidents import Incidents
 
 _CONNECTIONS: Final = 100
 _STORE_SECONDS: Final = 1.0
@@ -32,6 +33,7 @@ def make_app(
 ) -> web.Application:
     """All pages; `alive` names the loops that have ended although nobody asked them to."""
     pages = _Pages(view, store, metrics, clock, alive)
+    ledger = Incidents(store)
     app = web.Application(middlewares=[_errors_as_json], client_max_size=1024)
     app.on_response_prepare.append(_not_stored)
     app.add_routes(
@@ -41,6 +43,8 @@ def make_app(
             web.get("/health/apiserver", pages.apiserver),
             web.get("/health/deployments", pages.deployments),
             web.get("/metrics", pages.scrape),
+            web.get("/api/incidents", ledger.newest),
+            web.get("/api/incidents/{id}", ledger.one),
         ]
     )
     return app
