@@ -68,7 +68,7 @@ def _incident(newest: Event) -> dict[str, Any]:
         "open": not over,
         "ended_at": newest.at if over else None,
     }
-    return about | told["subject"] | {field: told[field] for field in fields}
+    return {**about, **told["subject"], **{field: told[field] for field in fields}}
 
 
 def _plain(value: object) -> Any:  # noqa: ANN401 - any JSON
