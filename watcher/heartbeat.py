@@ -45,6 +45,8 @@ class Heartbeat:
         self._signs = Signs()
         self._started_at = started_at
         self._meanwhile = meanwhile
+        self._partial = False
+        """Whether some of what the outage hid was judged before its end: then none is reported."""
         self._not_before: datetime | None = None
         """After a refused commit: when to try the next one."""
 
@@ -93,6 +95,7 @@ class Heartbeat:
         if self.view.probe is None:
             return
         in_outage = self.view.incident is not None
+        self._partial |= in_outage and self.view.outage is None
         judged = assess_cluster(self._current(now), self.policy, now, in_outage)
         self.view.reason = judged.verdict.reason
         phase, transition = self._observe(judged, now)
@@ -123,7 +126,8 @@ class Heartbeat:
         if ended and isinstance(before, Firing):
             # After a restart the one is known, before its first failed probe the other.
             since = min(self.view.blind_since or now, before.incident.since)
-            blind_for, meanwhile = now - since, self._meanwhile(since, now)
+            blind_for = now - since
+            meanwhile = None if self._partial else self._meanwhile(since, now)
         draft = Draft(
             self._subject, phase, transition=transition, blind_for=blind_for, meanwhile=meanwhile
         )
@@ -136,7 +140,7 @@ class Heartbeat:
         if self.view.outage is not None and transition and transition.edge is Edge.DEGRADED:
             self.view.blind_since = self.view.blind_since or now
         if ended:
-            self.view.restored_at = now
+            self.view.restored_at, self._partial = now, False
 
     def _after(self, probe: Probe, now: datetime) -> Signs:
         s, error = self._signs, probe.error

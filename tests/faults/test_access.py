@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.warp import warped
-from tests.faults.world import World, world
+from tests.faults.world import World, headline, world
 from watcher.testing.objects import deployment
 
 pytestmark = pytest.mark.timeout(60)  # hours of virtual time, on machines that are busy
@@ -136,6 +136,8 @@ async def test_f45(tmp_path):
             made.server.forbidden.clear()
             await made.pass_time(60)
             assert sorted(made.told) == ["degraded a", "degraded p", "restored", "unauthorized"]
+            [restored] = [event for _, event in made.received if headline(event) == "restored"]
+            assert "meanwhile" not in restored["data"]  # nobody has compared
 
 
 @warped
