@@ -127,16 +127,16 @@ class PodProcess(threading.Thread):
             )
             self._client.patch_status(self._path, not_ready(self.pod))
         except ApiError as error:
-            if error.status not in (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT):
+            gone = (http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT, http.HTTPStatus.FORBIDDEN)
+            if error.status not in gone:
                 raise
             return False
         return True
 
     def run(self) -> None:
         with contextlib.suppress(OSError, http.client.HTTPException):  # the server has ended
-            command, env = self._command()
             while not self._ending.is_set():
-                code = self._live(command, env)
+                code = self._live()
                 if code is None:
                     self._finish()
                     return
@@ -155,8 +155,11 @@ class PodProcess(threading.Thread):
             self._process.wait()
         self.join()
 
-    def _live(self, command: list[str], env: dict[str, str]) -> int | None:
+    def _live(self) -> int | None:
         """Run it until it ends, which gives its exit code, or until the pod is to go."""
+        if (prepared := self._prepared()) is None:
+            return None
+        command, env = prepared
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, env=env, cwd=self._work(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -172,6 +175,15 @@ class PodProcess(threading.Thread):
                 self._report(ready if answers else not_ready)
         return None
 
+    def _prepared(self) -> tuple[list[str], dict[str, str]] | None:
+        """Wait for all that the pod names, as a kubelet does; None if it is to go before."""
+        while not self._is_deleted():
+            with contextlib.suppress(ApiError):  # not there yet; or its namespace is going
+                return self._command()
+            if self._ending.wait(POLL_SECONDS):
+                break
+        return None
+
     def _is_deleted(self) -> bool:
         try:
             found = self._client.get(self._path)
@@ -183,14 +195,14 @@ class PodProcess(threading.Thread):
 
     def _finish(self) -> None:
         """SIGTERM, the pod's grace, SIGKILL; then the pod is gone."""
-        assert self._process
         self.is_ready = False
-        self._process.terminate()
-        try:
-            self._process.wait(self.pod["spec"]["terminationGracePeriodSeconds"])
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(self.pod["spec"]["terminationGracePeriodSeconds"])
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         with contextlib.suppress(ApiError):
             self._client.raw("DELETE", self._path, b'{"gracePeriodSeconds": 0}')
 
