@@ -57,7 +57,7 @@ def listed(process: WatcherProcess) -> list[tuple[str, str, str]]:
 def test_redriven_deliveries_are_sent_by_the_running_watcher(
     process: WatcherProcess, world: Outside, tmp_path: Path
 ) -> None:
-    """Without a restart and under the same ids; the parked sink at once, not after its five minutes."""
+    """Row 71: without a restart and under the same ids; the parked sink at once, not after its five minutes."""
     world.status = 400
     world.set_ready("web", 0)
     dead = ("shop/web", "dead", "http_400")

@@ -17,7 +17,6 @@ LEFT_OUT = {
     48: "a process that was suspended: with the watch, whose streams have gone silent meanwhile",
     58: "annotations that name a receiver come with routing",
     70: "a configuration is read at the start only, so far",
-    71: "redriving comes with the ledger's commands",
     74: "the queue has no cap but the disk, so far",
 }
 
