@@ -10,8 +10,8 @@ from watcher.core.message import visible
 from watcher.core.model import ENDS, Json
 from watcher.errors import ConfigError, Outcome, SinkError
 from watcher.ports import Notification, Traits
-from watcher.sinks.blocking import OwnThread
 from watcher.sinks.http import Secret, read_secret
+from watcher.threads import BusyError, Threads
 
 
 class Apprise:
@@ -23,12 +23,16 @@ class Apprise:
             raise ConfigError([f"sinks: {name}: {why}"])
         self.traits = Traits(name, chat=True, concurrency=1, rate=1.0)
         self._url = url
-        self._thread = OwnThread()
+        self._thread = Threads(1)
 
     async def send(self, notification: Notification) -> Json | None:
         """Send once; the answer is yes or no."""
         url = read_secret(self._url)
-        if not await self._thread.run(lambda: _notify(url, notification)):
+        try:
+            sent = await self._thread.run(lambda: _notify(url, notification))
+        except BusyError as error:
+            raise SinkError("blocked", Outcome.RETRY, detail=str(error)) from None
+        if not sent:
             raise SinkError("not_sent", Outcome.RETRY, detail="Apprise does not say why")
         return None
 

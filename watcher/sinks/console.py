@@ -8,7 +8,7 @@ from watcher.core.message import visible
 from watcher.core.model import Json
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
-from watcher.sinks.blocking import OwnThread
+from watcher.threads import BusyError, Threads
 
 
 class Console:
@@ -17,7 +17,7 @@ class Console:
     def __init__(self, name: str = "console", stream: TextIO | None = None) -> None:
         self.traits = Traits(name, concurrency=1)
         self._stream = stream
-        self._thread = OwnThread()
+        self._thread = Threads(1)
 
     async def send(self, notification: Notification) -> Json | None:
         """Write it all. Raises SinkError when nobody reads any more."""
@@ -26,6 +26,8 @@ class Console:
         lines += [f"    {visible(line)}" for line in message.lines]
         try:
             await self._thread.run(lambda: _print(lines, self._stream or sys.stdout))
+        except BusyError as error:
+            raise SinkError("blocked", Outcome.RETRY, detail=str(error)) from None
         except (OSError, ValueError):  # a broken pipe, or a closed file
             raise SinkError("closed", Outcome.RETRY, detail="standard output is closed") from None
         return None
