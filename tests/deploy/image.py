@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tests.controlplane.binaries import ControlPlaneUnavailable, cache, locked, run
@@ -39,8 +40,9 @@ def why_not(say: Callable[[str], None] = print) -> str:
     if _missing() and shutil.which("apt-get"):
         say(f"installing {' and '.join(_missing())}")
         install = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *_missing()]
-        for command in (["apt-get", "update", "--quiet"], install):
-            subprocess.run(command, capture_output=True, timeout=300, check=False)
+        with suppress(subprocess.TimeoutExpired):  # it is not to be had then
+            for command in (["apt-get", "update", "--quiet"], install):
+                subprocess.run(command, capture_output=True, timeout=300, check=False)
     return f"{' and '.join(_missing())} cannot be installed" if _missing() else ""
 
 

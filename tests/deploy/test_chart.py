@@ -274,6 +274,27 @@ def test_what_is_there_for_the_store(release: Release, values: Json, kinds: set[
     assert {each["kind"] for each in release.render(values)} == always | kinds
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        pytest.param({}, ["NOBODY IS TOLD YET", "delete pvc {name}"], id="defaults"),
+        pytest.param(
+            {"store": {"sqlite": {"persistent": False}}},
+            ["THE RECORD DIES WITH THE POD"],
+            id="no claim",
+        ),
+        pytest.param(POSTGRESQL, ["migrated by the job {name}-migrate"], id="postgresql"),
+    ],
+)
+def test_the_notes_tell_how_to_go_on(release: Release, values: Json, said: list[str]) -> None:
+    """How to ask it and send a test, and what the chosen store costs."""
+    notes = release.install(values, "--dry-run=client").stdout.partition("NOTES:")[2]
+    always = ["/healthz", "/health/apiserver", "/health/deployments", "watcher test-notify"]
+    for each in (*always, *said):
+        assert each.format(name=release.fullname) in notes
+    assert "NOBODY" not in release.install({"env": {"A": "b"}}, "--dry-run=client").stdout
+
+
 def test_the_watcher_outlives_what_it_is_sending(release: Release) -> None:
     """Kubernetes waits longer than the ten seconds of grace that a send in flight has."""
     assert spec(release.render({}))["terminationGracePeriodSeconds"] > 10
