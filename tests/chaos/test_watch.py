@@ -71,6 +71,8 @@ class Chaos:
         self.oracle = Oracle()
         self.lost = False
         """Whether this round's fault is one to be told."""
+        self.before: dict[str, str] = {}
+        """How everybody stood when sight was lost."""
         self.over: set[str] = set()
         """Who ended in this round: what comes after it in the same fault might hide it or not."""
         self._process = AsyncExitStack()
@@ -205,8 +207,18 @@ class Chaos:
         known = self.oracle.told.copy()
         assert told == self.oracle.round(self.truth(), self.lost)
         assert set(updates) <= known | self.oracle.told, "an update of what was never told"
+        for event in received:
+            if headline(event) == "restored":
+                self.check_report(event["data"]["meanwhile"])
         ids = Counter(event["id"] for _, event in self.world.received)
         assert max(ids.values(), default=1) == 1
+
+    def check_report(self, report: dict[str, Any]) -> None:
+        """What the restored says of the time without sight is what happened in it."""
+        after = self.truth()
+        fell = [u for u, state in after.items() if (state, self.before.get(u)) == ("down", "up")]
+        gone = self.before.keys() - after.keys()
+        assert (report["degraded"]["count"], report["deleted"]["count"]) == (len(fell), len(gone))
 
     async def fresh_list(self) -> None:
         """At the end the process shows what a list of anybody else shows."""
@@ -255,6 +267,8 @@ async def gone_for_minutes(chaos: Chaos) -> None:
     for name in broke:
         chaos.serve(chaos.copy(name), 0)
     await chaos.rest(2)
+    await chaos.world.pass_time(1)
+    chaos.before = chaos.truth()
     how = chaos.dice.choice(("dropped", "stopped"))
     if how == "dropped":
         chaos.world.proxy.drop()
