@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
+import structlog
 from aiohttp.web import AppRunner
 from msgspec import Struct
 
@@ -61,6 +63,8 @@ from watcher.trouble import Trouble
 from watcher.view import View
 from watcher.web import make_app, serve
 
+Loop = Callable[[], Coroutine[Any, Any, None]]
+"""Called in the very task that awaits it: a task that is cancelled before leaves nothing behind."""
 _STORE_CHECK_SECONDS: Final = 15.0
 _PARTING_SECONDS: Final = 3.0
 
@@ -128,7 +132,7 @@ class Process:
             self.addresses = [f"{host}:{port}" for host, port, *_ in web.addresses]
             audit.emit("process.started", version=__version__, address=" ".join(self.addresses))
             async with asyncio.TaskGroup() as group:
-                for name, loop in self._endless():
+                for name, loop in self._endless().items():
                     self._loops[name] = group.create_task(_never_ends(name, loop), name=name)
                 ready()
                 await stop.wait()
@@ -142,30 +146,32 @@ class Process:
         """Loops that have ended although nobody asked them to."""
         return [name for name, task in self._loops.items() if task.done()]
 
-    def _endless(self) -> Sequence[tuple[str, Coroutine[Any, Any, None]]]:
+    def _endless(self) -> Mapping[str, Loop]:
         told = [sink for sink in self._sinks if sink.traits.name in self._config.told]
         alarm = StoreAlarm(self.view, told, self._clock)
-        loops = [("leadership", self.leadership.run(self._term)), ("alarm", alarm.run())]
-        for cluster, follower in zip(self._clusters, self._followers, strict=True):
-            loops.append((f"cluster {cluster.name}", self._follow(cluster, follower)))
-        return loops
+        clusters = zip(self._clusters, self._followers, strict=True)
+        return {
+            "leadership": partial(self.leadership.run, self._term),
+            "alarm": alarm.run,
+            **{f"cluster {c.name}": partial(self._follow, c, f) for c, f in clusters},
+        }
 
     async def _term(self) -> None:
         """What only the one writer does: record what is decided, and send it."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_never_ends("store", self._check_store()))
+                group.create_task(_never_ends("store", self._check_store))
                 group.create_task(self._close_departed())
                 for follower in self._followers:
                     group.create_task(follower.restore())
                 for name, dispatcher in self._dispatchers.items():
-                    group.create_task(_never_ends(f"sink {name}", dispatcher.run()))
+                    group.create_task(_never_ends(f"sink {name}", dispatcher.run))
                 if settings := self._config.dead_man:
-                    group.create_task(_never_ends("dead man", self._dead_man(settings).run()))
+                    group.create_task(_never_ends("dead man", self._dead_man(settings).run))
                 for sink in self._sinks:
                     if isinstance(sink, Alertmanager):
                         again = Restating(sink, self._store, self._clock, self._reporting)
-                        group.create_task(_never_ends(f"restating {sink.traits.name}", again.run()))
+                        group.create_task(_never_ends(f"restating {sink.traits.name}", again.run))
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PARTING_SECONDS):
@@ -187,7 +193,7 @@ class Process:
     async def _follow(self, cluster: KubeCluster, follower: Follower) -> None:
         async with asyncio.TaskGroup() as group:
             for loop in (cluster.run, follower.watch, follower.probe, follower.keep_time):
-                group.create_task(_never_ends(loop.__qualname__, loop()))
+                group.create_task(_never_ends(loop.__qualname__, loop))
 
     def _dead_man(self, settings: DeadManSettings) -> DeadMan:
         sender = _sender(settings, self._clock)
@@ -330,12 +336,20 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _not_reloaded)
     try:
         process = Process(config, clock or SystemClock())
         await process.run(stop, lambda: ready(process) if ready is not None else None)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
+
+
+def _not_reloaded() -> None:
+    """Rather than dying of it, as is the default."""
+    structlog.stdlib.get_logger("watcher").warning(
+        "signal.ignored", signal="SIGHUP", so="the configuration is read at the start only"
+    )
 
 
 async def test_notify(config: Config, name: str | None = None) -> list[TestResult]:
@@ -364,10 +378,10 @@ def _since(began: datetime, clock: Clock) -> float:
     return (clock.now() - began) / timedelta(seconds=1)
 
 
-async def _never_ends(name: str, loop: Coroutine[Any, Any, None]) -> None:
+async def _never_ends(name: str, loop: Loop) -> None:
     """A group takes no notice of a task that was cancelled; one that nobody cancelled has died."""
     with contextlib.suppress(asyncio.CancelledError):
-        await loop
+        await loop()
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

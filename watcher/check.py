@@ -10,8 +10,10 @@ from datetime import datetime
 from typing import Any, Final
 
 import yaml
+from msgspec.structs import replace
 
 from watcher.cluster.decode import snapshot_from
+from watcher.core import annotations
 from watcher.core.health import assess, fault_asserted_at
 from watcher.core.model import Baseline, DeploymentSnapshot, Health
 from watcher.core.policy import HealthPolicy
@@ -21,6 +23,7 @@ from watcher.web.deployments import Report, report, row
 
 _LIST_SECONDS: Final = 60.0
 _CLUSTER: Final = "default"
+_IGNORED: Final = "ignored"
 _YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -29,15 +32,19 @@ def judge(snapshots: Iterable[DeploymentSnapshot], now: datetime) -> Report:
     rows = []
     for snapshot in snapshots:
         verdict = assess(snapshot, Baseline(), now, HealthPolicy())
+        if annotations.read(snapshot.annotations).ignore:
+            message = f"ignored by its annotation; {verdict.message}"
+            verdict = replace(verdict, reason=_IGNORED, message=message)
         rows.append(row(snapshot, verdict, fault_asserted_at(snapshot, verdict)))
     return report(rows, now, fresh=True)
 
 
 def exit_code(answer: Report) -> int:
-    """By `health`: 1 some degraded, else 2 some that nothing can be said of, else 0."""
-    if answer.summary[Health.DEGRADED]:
+    """By `health`, without what is to be ignored: 1 some degraded, else 2 some unknown, else 0."""
+    healths = {row.health for row in answer.deployments if row.reason != _IGNORED}
+    if Health.DEGRADED in healths:
         return 1
-    return 2 if answer.summary[Health.UNKNOWN] else 0
+    return 2 if Health.UNKNOWN in healths else 0
 
 
 async def live(cluster: Cluster) -> list[DeploymentSnapshot]:

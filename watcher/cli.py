@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from watcher import ledger
+from watcher import __version__, ledger
 from watcher.core.message import visible
 from watcher.errors import ConfigError, WatcherError
 from watcher.terminal import ConfigFile, Output, load, print_json, print_table
@@ -47,13 +48,27 @@ def main() -> None:
     except WatcherError as error:
         from watcher.config.secrets import redact
 
-        for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+        for problem in _problems(error):
             print(f"watcher: {visible(redact(problem))}", file=sys.stderr)
         sys.exit(2)
 
 
+def _problems(error: WatcherError) -> Sequence[str]:
+    return error.problems if isinstance(error, ConfigError) else [str(error)]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"watcher {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def logging() -> None:
+def logging(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
     """Follow every Kubernetes Deployment, and tell when one is degraded or recovered."""
     from watcher import audit
 
@@ -70,12 +85,29 @@ def run(
     """Follow the clusters and tell, until stopped."""
     import structlog
 
+    log = structlog.stdlib.get_logger("watcher")
+    try:
+        _run(config, kubeconfig=kubeconfig, context=context, address=address)
+    except ExceptionGroup as died:  # a loop that should never end; a restart is the cure
+        log.critical("process.died", exc_info=died)
+        raise typer.Exit(1) from None
+    except WatcherError as error:
+        if sys.stderr.isatty():
+            raise
+        for problem in _problems(error):
+            log.critical("process.refused", error=problem)
+        raise typer.Exit(2) from None
+
+
+def _run(config: Path | None, **flags: str | None) -> None:
+    import structlog
+
     from watcher import audit
     from watcher.app import run as run_app
-    from watcher.config.load import unusable_secrets
+    from watcher.config.load import unusable_files, unusable_secrets
 
-    settings = load(config, kubeconfig=kubeconfig, context=context, address=address)
-    if problems := unusable_secrets(settings):
+    settings = load(config, **flags)
+    if problems := [*unusable_files(settings), *unusable_secrets(settings)]:
         raise ConfigError(problems)
     audit.configure(sys.stderr, "info", json=not sys.stderr.isatty())
     audit.emit(
@@ -83,14 +115,10 @@ def run(
         clusters=[cluster.name for cluster in settings.clusters],
         sinks=[sink.name for sink in settings.sinks],
     )  # fmt: skip
-    log = structlog.stdlib.get_logger("watcher")
     if settings.sinks == type(settings).model_fields["sinks"].default:
+        log = structlog.stdlib.get_logger("watcher")
         log.warning("sinks.none_configured", so="what is to be told is printed on standard output")
-    try:
-        asyncio.run(run_app(settings))
-    except ExceptionGroup as died:  # a loop that should never end; a restart is the cure
-        log.critical("process.died", exc_info=died)
-        raise typer.Exit(1) from None
+    asyncio.run(run_app(settings))
 
 
 @app.command()
@@ -126,6 +154,8 @@ def check(
     else:
         settings = load(config, kubeconfig=kubeconfig, context=context)
         found = asyncio.run(_list_live(settings, namespace))
+    if namespace is not None and not found:
+        raise WatcherError(f"no Deployments in namespace {namespace}")
     answer = judge(found, SystemClock().wall())
     if output == "json":
         print_json(answer)
@@ -144,11 +174,15 @@ def replay(
 
     lines = _read(file).split("\n")
 
-    async def show() -> None:
-        async for line in play(lines):
+    async def show() -> bool:
+        sent = False
+        async for line in play(lines, "stdin" if file == "-" else file):
             print(json.dumps(line) if output == "json" else _in_words(line), flush=True)
+            sent = True
+        return sent
 
-    asyncio.run(show())
+    if not asyncio.run(show()):
+        print("nothing would be sent", file=sys.stderr if output == "json" else sys.stdout)
 
 
 @app.command()
@@ -186,13 +220,42 @@ def test_notify(
 @config_app.command()
 def validate(config: ConfigFile = None) -> None:
     """Tell every problem at once, each with its place."""
-    from watcher.config.load import unusable_secrets
+    from watcher.config.load import unusable_files, unusable_secrets
 
     settings = load(config)
-    for problem in unusable_secrets(settings):  # they may well be there where it is to run
-        print(f"warning: {problem}", file=sys.stderr)
+    if wrong := unusable_secrets(settings, elsewhere=True):
+        raise ConfigError(wrong)
+    missing = [*unusable_files(settings), *unusable_secrets(settings), *_no_access(settings)]
+    for problem in (*missing, *_doubtful(settings)):
+        print(f"warning: {visible(problem)}", file=sys.stderr)
     names = ", ".join(f"{sink.name} ({sink.type})" for sink in settings.sinks)
-    print(f"ok: {len(settings.clusters)} cluster(s); sinks: {names}")
+    verdict = (
+        "`watcher run` would refuse it here, for want of files or variables" if missing else "ok"
+    )
+    print(f"{verdict}: {len(settings.clusters)} cluster(s); sinks: {names}")
+
+
+def _no_access(settings: "Config") -> Iterator[str]:
+    """What `run` would say of the kubeconfigs, which may well be right where it is to run."""
+    from watcher.clock import SystemClock
+    from watcher.cluster.auth import find_auth
+
+    for number, cluster in enumerate(settings.clusters):
+        try:
+            find_auth(
+                SystemClock(), cluster.kubeconfig, cluster.context, strict_x509=cluster.strict_x509
+            )
+        except ConfigError as error:
+            yield from (f"clusters.{number}: {problem}" for problem in error.problems)
+
+
+def _doubtful(settings: "Config") -> Iterator[str]:
+    """What can be meant so, and seldom is."""
+    for number, sink in enumerate(settings.sinks):
+        if sink.name not in settings.told:
+            yield f"sinks.{number}: nothing is ever told to {sink.name}: it is not in route.sinks"
+        if sink.type == "webhook" and not sink.secrets:
+            yield f"sinks.{number}.secrets: {sink.name} is not signed: anybody could pretend to be us"
 
 
 @config_app.command()

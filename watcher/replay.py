@@ -31,12 +31,12 @@ from watcher.view import View
 _DOWN: Final = Unreachable("the API server does not answer")
 
 
-async def replay(lines: Iterable[str]) -> AsyncIterator[Json]:
+async def replay(lines: Iterable[str], place: str = "timeline") -> AsyncIterator[Json]:
     """Yield what would have been sent, in order, as the lines that `watcher replay` prints.
 
     Raises ReplayError before anything is run, if any line cannot be used.
     """
-    timeline = read(lines)
+    timeline = read(lines, place)
     if not timeline.steps:
         return
     with tempfile.TemporaryDirectory(prefix="watcher-replay-") as folder:

@@ -1,6 +1,6 @@
 """A timeline as people write it: JSON lines of what a cluster did, and when."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,13 +16,22 @@ CLUSTER: Final = "default"
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _WITH_OBJECT: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 _TYPES: Final = _WITH_OBJECT | {"LIST", "API_DOWN", "API_UP", "RESTART", "END"}
+_HEADER: Final = {"clock", "policy"}
+_KEYS: Final = {
+    **dict.fromkeys(_WITH_OBJECT, ("object",)), "LIST": ("items",), "RESTART": ("down",),
+}  # fmt: skip
+_MEANINGS: Final = {
+    "at": "when, in seconds or as 2026-11-22T14:00:00Z",
+    "object": "the Deployment, as `kubectl get deployment NAME -o json` prints it",
+    "items": "all Deployments there are, as in `kubectl get deployments -A -o json`",
+}
 
 
 class ReplayError(WatcherError):
     """A line of the timeline cannot be used."""
 
-    def __init__(self, line: int, problem: str) -> None:
-        super().__init__(f"line {line}: {problem}")
+    def __init__(self, place: str, line: int, problem: str) -> None:
+        super().__init__(f"{place}:{line}: {problem}")
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -43,8 +52,8 @@ class Timeline(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
 
 
-def read(lines: Iterable[str]) -> Timeline:
-    """Read a whole timeline; raises ReplayError at the first line that cannot be used."""
+def read(lines: Iterable[str], place: str = "timeline") -> Timeline:
+    """Read a whole timeline; raises ReplayError at the first line of `place` that cannot be used."""
     base: datetime | None = None
     policies = HealthPolicy(), ClusterPolicy()
     steps: list[Step] = []
@@ -54,6 +63,7 @@ def read(lines: Iterable[str]) -> Timeline:
         try:
             row = msgspec.json.decode(line, type=dict[str, Any])
             if "type" not in row and not steps:
+                _refuse_others(row, _HEADER)
                 base = _time(row["clock"], None) if "clock" in row else base
                 policies = _policies(row.get("policy", {}))
                 continue
@@ -61,7 +71,7 @@ def read(lines: Iterable[str]) -> Timeline:
             if steps and step.at < steps[-1].at:
                 raise ValueError("`at` goes back")
         except ValueError as error:  # msgspec's and pydantic's are ValueErrors, too
-            raise ReplayError(number, str(error)) from error
+            raise ReplayError(place, number, str(error)) from error
         base = step.at if base is None and isinstance(row["at"], str) else base
         steps.append(step)
     return Timeline(base or _START, *policies, tuple(steps))
@@ -88,12 +98,20 @@ def _policies(keys: Any) -> tuple[HealthPolicy, ClusterPolicy]:  # noqa: ANN401 
     return config.health_policy(), config.cluster_policy()
 
 
+def _refuse_others(row: Json, known: Set[str]) -> None:
+    if unknown := row.keys() - known:
+        names = ", ".join(sorted(known))
+        raise ValueError(f"unknown key {', '.join(sorted(unknown))}; known here are {names}")
+
+
 def _step(row: Json, base: datetime | None) -> Step:
     kind = row.get("type")
     if kind not in _TYPES:
         raise ValueError(f"unknown type {kind!r}, known are {', '.join(sorted(_TYPES))}")
-    if "at" not in row:
-        raise ValueError("`at` is missing")
+    _refuse_others(row, {"at", "type", *_KEYS.get(kind, ())})
+    for key in ("at", *_KEYS.get(kind, ())):
+        if key not in row and key != "down":
+            raise ValueError(f"`{key}` is missing: {_MEANINGS[key]}")
     if kind == "LIST":
         items = row.get("items")
         if not isinstance(items, list):

@@ -341,7 +341,7 @@ BAD_LINES: dict[str, tuple[list[str], int]] = {
 @pytest.mark.parametrize(("text", "number"), BAD_LINES.values(), ids=BAD_LINES.keys())
 async def test_bad_lines(text, number):
     """A line that cannot be used is named by its number, before anything is run."""
-    with pytest.raises(ReplayError, match=f"line {number}: "):
+    with pytest.raises(ReplayError, match=f"^timeline:{number}: "):
         _ = [line async for line in replay(text)]
 
 

@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ import yaml
 from msgspec.structs import replace
 
 from tests.events import event, outage
+from watcher import __version__
 from watcher.cli import main
 from watcher.core.model import Delivery, DeliveryState, Edge, Event, Part, Subject
 from watcher.ports import Record
@@ -217,6 +218,27 @@ async def test_check_lists_a_live_cluster(tmp_path: Path, cluster: FakeApiServer
     assert rows == {"web": "healthy", "checkout": "degraded", "ledger": "healthy"}
 
 
+async def test_check_of_a_namespace_with_nothing_in_it(
+    tmp_path: Path, cluster: FakeApiServer
+) -> None:
+    """A misspelt one is not taken for one in which all is well."""
+    process = await start(tmp_path, "check", "--kubeconfig", "kubeconfig", "-n", "no-such")
+    out, err = await process.communicate()
+    assert (process.returncode, out) == (2, b"")
+    assert err == b"watcher: no Deployments in namespace no-such\n"
+
+
+def test_check_does_not_count_what_is_to_be_ignored(watcher: Watcher) -> None:
+    """It is shown, marked, and does not fail whoever asks for the exit code."""
+    metadata = DEGRADED["metadata"] | {"annotations": {"deployment-watcher.dev/ignore": "true"}}
+    Path("file").write_text(listed(HEALTHY, DEGRADED | {"metadata": metadata}))
+    code, out, _ = watcher("check", "-f", "file")
+    assert code == 0
+    (row,) = [line for line in out.splitlines() if "checkout" in line]
+    assert "ignored by its annotation; 1 of 3" in row
+    assert "degraded  ignored" in row
+
+
 async def test_check_of_a_cluster_that_refuses_is_one_line(
     tmp_path: Path, cluster: FakeApiServer
 ) -> None:
@@ -273,14 +295,18 @@ async def test_run_serves_until_it_is_asked_to_stop(tmp_path: Path, cluster: Fak
 def test_run_does_not_start_with_a_wrong_configuration(
     watcher: Watcher, env: dict[str, str], words: list[str]
 ) -> None:
-    """Every problem is a line of its own, and none has a secret in it."""
+    """Every problem is a line of its own, JSON as all of the log, and none has a secret in it."""
     code, out, err = watcher("run", **env)
     assert (code, out) == (2, "")
-    told = err.splitlines()
-    assert len(told) == len(words)
+    told = [json.loads(line) for line in err.splitlines()]
+    assert {line["event"] for line in told} == {"process.refused"}
     for line, word in zip(told, words, strict=True):
-        assert line.startswith(f"watcher: {word}")
+        assert line["error"].startswith(word)
     assert "s3cr3t" not in err
+
+
+def test_it_tells_its_version(watcher: Watcher) -> None:
+    assert watcher("--version") == (0, f"watcher {__version__}\n", "")
 
 
 def test_config_validate_tells_every_problem_with_its_place(watcher: Watcher) -> None:
@@ -293,11 +319,69 @@ def test_config_validate_tells_every_problem_with_its_place(watcher: Watcher) ->
     ]
 
 
-def test_config_validate_only_warns_of_secrets_that_are_elsewhere(watcher: Watcher) -> None:
-    Path("c.yaml").write_text("sinks: [{name: hook, type: slack_webhook, url: {env: NOT_HERE}}]")
-    code, out, err = watcher("config", "validate", "--config", "c.yaml")
-    assert (code, out) == (0, "ok: 1 cluster(s); sinks: hook (slack_webhook)\n")
-    assert "warning: sinks.0.url: environment variable NOT_HERE is not set" in err
+KUBECONFIG = {
+    "current-context": "a",
+    "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+    "clusters": [{"name": "a", "cluster": {"server": "https://127.0.0.1:1"}}],
+    "users": [{"name": "a", "user": {}}],
+}
+SIGNED = {"name": "a", "type": "webhook", "url": "https://h/", "secrets": [{"env": "KEY"}]}
+
+
+def valid(
+    watcher: Watcher, *, sinks: Sequence[object] = (SIGNED,), kubeconfig: str = "kc", **more: object
+) -> Printed:
+    Path("kc").write_text(json.dumps(KUBECONFIG))
+    clusters = [{"kubeconfig": kubeconfig}]
+    Path("c.yaml").write_text(json.dumps({"clusters": clusters, "sinks": list(sinks), **more}))
+    return watcher(
+        "config", "validate", "--config", "c.yaml", KEY="k" * 24, PLAIN="http://h.example/x"
+    )
+
+
+def test_config_validate_says_ok_of_what_can_run(watcher: Watcher) -> None:
+    assert valid(watcher) == (0, "ok: 1 cluster(s); sinks: a (webhook)\n", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        pytest.param({"sinks": [SIGNED | {"secrets": [{"env": "NOT_HERE"}]}]},
+                     "sinks.0.secrets: environment variable NOT_HERE is not set", id="a secret"),
+        pytest.param({"sinks": [SIGNED | {"ca_file": "ca.pem"}]},
+                     "sinks.0.ca_file: file ca.pem cannot be read", id="a CA"),
+        pytest.param({"kubeconfig": "none"},
+                     "clusters.0: kubeconfig none: there is no such file", id="a kubeconfig"),
+    ],
+)  # fmt: skip
+def test_config_validate_does_not_say_ok_where_run_refuses(
+    watcher: Watcher, changes: dict[str, Any], warned: str
+) -> None:
+    """What is missing may be where it is to run, and is no fault of the configuration."""
+    code, out, err = valid(watcher, **changes)
+    assert code == 0
+    assert out.startswith("`watcher run` would refuse it here, for want of files or variables: 1 ")
+    assert f"warning: {warned}" in err
+    code, _, err = watcher("run", "--config", "c.yaml")
+    assert code == 2
+    assert json.loads(err.splitlines()[-1])["error"].startswith(warned.removeprefix("clusters.0: "))
+
+
+def test_config_validate_refuses_what_can_run_nowhere(watcher: Watcher) -> None:
+    sink = {"name": "chat", "type": "slack_webhook", "url": {"env": "PLAIN"}}
+    code, out, err = valid(watcher, sinks=[sink])
+    assert (code, out) == (2, "")
+    assert err.startswith("watcher: sinks.0.url: http:// is for loopback")
+
+
+def test_config_validate_names_what_is_seldom_meant(watcher: Watcher) -> None:
+    unsigned = {"name": "b", "type": "webhook", "url": "https://h/"}
+    code, out, err = valid(watcher, sinks=[SIGNED, unsigned], route={"sinks": ["a"]})
+    assert (code, out) == (0, "ok: 1 cluster(s); sinks: a (webhook), b (webhook)\n")
+    assert err.splitlines() == [
+        "warning: sinks.1: nothing is ever told to b: it is not in route.sinks",
+        "warning: sinks.1.secrets: b is not signed: anybody could pretend to be us",
+    ]
 
 
 def test_config_show_masks_secrets(watcher: Watcher) -> None:
@@ -491,11 +575,35 @@ def test_replay_prints_what_would_be_sent(watcher: Watcher) -> None:
     assert out == "+70.0 s  degraded  shop/web  below_minimum  warning\n"
 
 
-def test_replay_names_the_line_that_is_wrong(watcher: Watcher) -> None:
-    code, out, err = watcher("replay", "-", stdin='{"at": 0, "type": "LIST", "items": []}\n{"at"')
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        pytest.param('{"at"', "Input data was truncated", id="cut off"),
+        pytest.param('{"at": 1, "type": "ADDED"}', "`object` is missing: the Deployment, as `kubectl",
+                     id="no object"),
+        pytest.param('{"at": 1, "type": "END", "object": {}}', "unknown key object; known here are at, type",
+                     id="a key of another type"),
+        pytest.param('{"at": 1, "typ": "END"}', "unknown type None", id="a misspelt key"),
+        pytest.param('{"type": "END"}', "`at` is missing: when, in seconds", id="no time"),
+    ],
+)  # fmt: skip
+def test_replay_names_the_line_that_is_wrong(watcher: Watcher, line: str, words: str) -> None:
+    """With its file, as every tool does, and with what should be there."""
+    text = f'{{"at": 0, "type": "LIST", "items": []}}\n{line}'
+    Path("t.jsonl").write_text(text)
+    code, out, err = watcher("replay", "t.jsonl")
     assert (code, out) == (2, "")
-    assert err.startswith("watcher: line 2: ")
+    assert err.startswith(f"watcher: t.jsonl:2: {words}")
     assert err.count("\n") == 1
+    assert watcher("replay", "-", stdin=text)[2].startswith("watcher: stdin:2: ")
+
+
+def test_replay_says_when_nothing_would_be_sent(watcher: Watcher) -> None:
+    text = '{"at": 0, "type": "LIST", "items": []}'
+    assert watcher("replay", "-", stdin=text) == (0, "nothing would be sent\n", "")
+    assert watcher("replay", "-", stdin="") == (0, "nothing would be sent\n", "")
+    assert watcher("replay", "-", "-o", "json", stdin=text) == (0, "", "nothing would be sent\n")
+    assert "unknown key holds" in watcher("replay", "-", stdin='{"holds": {}}')[2]
 
 
 def test_test_notify_tells_how_each_sink_took_it(watcher: Watcher) -> None:

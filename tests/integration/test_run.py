@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -106,7 +107,7 @@ WRONG = [
 def test_what_cannot_work_ends_it_with_one_line(
     tmp_path: Path, files: dict[str, str | None], words: str
 ) -> None:
-    """On standard error, with the place; exit code 2."""
+    """On standard error, with the place, as JSON like every line of the log; exit code 2."""
     flags: list[str] = []
     for name, text in files.items():
         flags += [f"--{name}", name]
@@ -120,5 +121,53 @@ def test_what_cannot_work_ends_it_with_one_line(
         text=True,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    [line] = [line for line in done.stderr.splitlines() if not line.startswith("{")]
-    assert line.startswith(f"watcher: {words}")
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    (refused,) = [line for line in lines if line["event"] == "process.refused"]
+    assert refused["error"].startswith(words)
+
+
+def signalled(folder: Path, signals: dict[str, signal.Signals]) -> tuple[int, list[str]]:
+    """Exit code and log of a watcher that is sent these when those events are in its log."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "watcher", "run", "--config", "config.yaml"],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            event = json.loads(line)["event"] if line.startswith("{") else line
+            if event in signals:
+                process.send_signal(signals[event])
+        return process.wait(10), lines
+
+
+@pytest.mark.timeout(30)
+def test_a_hangup_is_no_end(absent_config: Path) -> None:
+    """Without a reload there is nothing to do but to say so, in the log."""
+    hangup = {"process.started": signal.SIGHUP, "signal.ignored": signal.SIGTERM}
+    code, lines = signalled(absent_config, hangup)
+    assert code == 0
+    assert any('"signal.ignored"' in line for line in lines)
+    assert '"process.stopped"' in lines[-1]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("moment", ["config.loaded", "cluster.endpoint", "store.created"])
+def test_a_signal_during_the_start_leaves_no_warning(absent_config: Path, moment: str) -> None:
+    """However far it has come: nothing that was begun is left unawaited."""
+    code, lines = signalled(absent_config, {moment: signal.SIGTERM})
+    assert code in (0, -signal.SIGTERM)
+    assert [line for line in lines if not line.startswith("{")] == []
+
+
+@pytest.fixture
+def absent_config(tmp_path: Path) -> Path:
+    """A folder with the configuration for a cluster that is not there."""
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG.format(context="here"))
+    config = {"clusters": [{"kubeconfig": "kubeconfig"}], "web": {"address": "127.0.0.1:0"}}
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    return tmp_path

@@ -1,6 +1,7 @@
 """File, environment and flags become one Config, or one error that lists every problem."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, ValuesView
 from contextlib import suppress
@@ -205,8 +206,21 @@ def _words(details: ErrorDetails) -> str:
     return words[:1].lower() + words[1:]
 
 
-def unusable_secrets(config: Config) -> list[str]:
-    """What is wrong with secrets as they are now: unreadable, or no URL where one is needed."""
+def unusable_files(config: Config) -> list[str]:
+    """Certificates and keys that cannot be read here."""
+    return [
+        f"{place}.{key}: file {path} cannot be read"
+        for place, section in _sections(config).items()
+        for key in ("ca_file", "client_cert", "client_key")
+        if (path := getattr(section, key, None)) is not None and not os.access(path, os.R_OK)
+    ]
+
+
+def unusable_secrets(config: Config, *, elsewhere: bool = False) -> list[str]:
+    """What is wrong with secrets as they are now: unreadable, or no URL where one is needed.
+
+    With `elsewhere` only the latter: what is not here may be where it is to run.
+    """
     problems = []
     for place, section, key, secret in _secrets(config):
         try:
@@ -218,14 +232,19 @@ def unusable_secrets(config: Config) -> list[str]:
             elif key in ("url", "urls") and getattr(section, "type", "") != "apprise":
                 rules.check_url(value, getattr(section, "allow_http", False))
         except (ConfigError, ValueError) as error:
-            problems.append(f"{place}.{key}: {error}")
+            if not elsewhere or isinstance(error, ValueError):
+                problems.append(f"{place}.{key}: {error}")
     return problems
 
 
-def _secrets(config: Config) -> Iterator[tuple[str, BaseModel, str, SecretRef]]:
+def _sections(config: Config) -> Mapping[str, BaseModel]:
     sinks = {f"sinks.{number}": sink for number, sink in enumerate(config.sinks)}
     pinged = {"dead_man": config.dead_man} if config.dead_man else {}
-    for place, section in {"store": config.store, **sinks, **pinged}.items():
+    return {"store": config.store, **sinks, **pinged}
+
+
+def _secrets(config: Config) -> Iterator[tuple[str, BaseModel, str, SecretRef]]:
+    for place, section in _sections(config).items():
         for key, value in section:
             several = value.values() if isinstance(value, Mapping) else value
             for each in several if isinstance(several, tuple | ValuesView) else (value,):
