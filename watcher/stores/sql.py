@@ -163,7 +163,7 @@ class SqlStore(Ledger):
         if end.ambiguous:
             changes["ambiguous"] = True
         if end.reason:  # a success keeps what went wrong before: it is why it was late
-            changes |= {"reason": end.reason, "detail": rows.text(end.detail)}
+            changes |= {"reason": rows.text(end.reason), "detail": rows.text(end.detail)}
 
         def work(db: Connection) -> None:
             mine = _d.id == end.delivery
