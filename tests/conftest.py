@@ -3,6 +3,7 @@ several kinds share."""
 
 import os
 
+import pytest
 from hypothesis import settings
 
 from tests.postgres import postgres as postgres
@@ -10,3 +11,11 @@ from tests.postgres import postgres as postgres
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first waits for the database server to be made."""
+    for item in items:
+        if "postgres" in getattr(item, "fixturenames", ()) or "postgresql" in item.name:
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(60))

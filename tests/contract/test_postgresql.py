@@ -191,7 +191,9 @@ async def test_nul_characters(writer: SqlStore) -> None:
     """What PostgreSQL's text cannot hold, and a hostile answer may, is no reason to stop."""
     await writer.record(told(event(1)), NOW)
     (claimed,) = await writer.claim("hook", NOW, 1)
-    end = Settlement(claimed.delivery.id, DeliveryState.DEAD, NOW, reason="x\0", detail="a\0b\ud800")
+    end = Settlement(
+        claimed.delivery.id, DeliveryState.DEAD, NOW, reason="x\0", detail="a\0b\ud800"
+    )
     await writer.settle(end)
     (row,) = await writer.history()
     assert row.delivery.state is DeliveryState.DEAD
