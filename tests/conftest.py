@@ -16,6 +16,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whichever test comes first waits for the database server to be made."""
     for item in items:
-        if "postgres" in getattr(item, "fixturenames", ()) or "postgresql" in item.name:
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(60))
+        needs = "postgres" in getattr(item, "fixturenames", ()) or "postgresql" in item.name
+        if needs and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(60))
