@@ -13,10 +13,10 @@ from tests.deploy.node import Node
 from tests.postgres import Postgres
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "e2e" / "run"
-LIMIT = 100
+LIMIT = 160
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_sqlite(
     commands: Mapping[str, Path], cluster: ControlPlane, node: Node, tmp_path: Path
 ) -> None:
@@ -24,7 +24,7 @@ def test_sqlite(
     end_to_end("sqlite", commands, cluster, node, tmp_path)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_postgresql(
     commands: Mapping[str, Path],
     cluster: ControlPlane,
