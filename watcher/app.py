@@ -258,9 +258,10 @@ class _Reporting(Reporting):
 
     def recorded(self, record: Record) -> None:
         """A decision was committed."""
-        super().recorded(record)
         for sink in {delivery.sink for delivery in record.deliveries}:
             self._process.wake(sink)
+        # The echo is written while the sinks' threads already look at the queue.
+        asyncio.get_running_loop().call_soon(super().recorded, record)
 
     def deposed(self, error: Deposed) -> None:
         """The store has refused this process as its writer."""
