@@ -287,7 +287,8 @@ def _why(row: LedgerRow) -> str:
     """Why it is late, waits, was given up, or is told otherwise; and by whom it was asked for again."""
     delivery = row.delivery
     words = [": ".join(dict.fromkeys(filter(None, (delivery.reason, row.error))))]
-    words += [f"after {row.attempts} attempts"] if row.attempts > 1 else []
+    tried = row.attempts > 1 or (row.attempts and row.settled_at is None)
+    words += [f"attempts: {row.attempts}"] if tried else []
     words += [f"told by {row.superseded_by[-8:]}"] if row.superseded_by else []
     words += [f"in digest {delivery.digest[-8:]}"] if delivery.digest else []
     words += [f"redriven by {row.redriven_by}"] if row.redriven_by else []

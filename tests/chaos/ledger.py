@@ -31,14 +31,15 @@ async def problems(url: str, taken: Sequence[Taken], kills: int) -> list[str]:
     ]
 
 
-def _of_record(url: str, rows: Iterable[LedgerRow]) -> Iterator[str]:
+def _of_record(url: str, rows: Sequence[LedgerRow]) -> Iterator[str]:
     """What `watcher audit verify` finds, and what is not delivered or not over although all is said."""
     now = SystemClock().wall()
     with reading(url) as (db, alive):
         check = Verification(followed(db), now, now - timedelta(days=1), alive=alive)
         for found in check.verify(kept(db)):
             yield f"{found.incident} {found.problem}"
-        yield from (f"{each} is still open" for each in sorted(followed(db)))
+        told = {row.event.incident for row in rows}  # its own troubles are told to nobody else
+        yield from (f"{each} is still open" for each in sorted(followed(db) & told))
     for row in rows:
         if row.delivery.state is not DeliveryState.DELIVERED:
             yield f"{row.event.id} is {row.delivery.state}"

@@ -489,7 +489,7 @@ def test_history_can_be_read_in_a_terminal(watcher: Watcher) -> None:
     words = [" ".join(line.split()) for line in out.splitlines()]
     id_ = opened.incident[-8:]
     assert f"11-22 14:03:00 shop/checkout degraded {id_} hook delivered 1h10m" in words
-    reply = "oncall reply pending http_503: busy, after 3 attempts"
+    reply = "oncall reply pending http_503: busy, attempts: 3"
     assert f"11-22 14:03:00 shop/checkout ignored {id_} {reply}" in words
     assert "CLUSTER" not in out
     elsewhere = outage(Edge.DEGRADED, subject=Subject("prod-us"))
