@@ -147,7 +147,7 @@ async def passes(process: Watched, seconds: int) -> None:
     for _ in range(seconds):
         await process.cluster.clock.advance(1)
         for _ in range(4):
-            await process.cluster.store.ping()
+            await process.cluster.store.sink_state("chat")  # in turn, and without a commit
             await process.cluster.clock.settle()
 
 
