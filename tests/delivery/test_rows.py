@@ -14,8 +14,6 @@ LEFT_OUT = {
         "storms, flapping, blindness and routes as a whole",
     ),
     38: "there is no group_wait: holds take its place, and a fault shorter than them is none",
-    48: "a process that was suspended: with the watch, whose streams have gone silent meanwhile",
-    58: "annotations that name a receiver come with routing",
     70: "a configuration is read at the start only, so far",
     74: "the queue has no cap but the disk, so far",
 }

@@ -34,7 +34,7 @@ def on(laptop: Laptop, folder: Path) -> World:
 
 @warped
 async def test_f41(tmp_path):
-    """F41: asleep for an hour. It lists first, and no limit has run on in its sleep."""
+    """Row 48: F41, asleep for an hour. It lists first, and no limit has run on in its sleep."""
     laptop = Laptop()
     world = on(laptop, tmp_path)
     async with world.open(), world.watcher():

@@ -23,7 +23,6 @@ from watcher.core.annotations import Overrides, read
             "2026-11-22 14:00",
             Overrides(silence_until=datetime(2026, 11, 22, 14, tzinfo=UTC)),
         ),
-        ("owner", "web", Overrides()),
     ],
 )
 def test_an_annotation_is_obeyed(name: str, text: str, want: Overrides) -> None:
@@ -45,3 +44,15 @@ def test_a_bad_one_is_reported_without_its_text_and_not_obeyed(name: str, text: 
     assert problem.startswith(f"{name}: ")
     assert text not in problem
     assert asked == Overrides(ignore=name != "ignore", problems=(problem,))
+
+
+@pytest.mark.parametrize("text", ["https://attacker.example/hook", "nobody", ""])
+def test_an_unknown_one_is_reported_and_nothing_else(text: str) -> None:
+    """Row 58: a URL or receiver in an annotation is a warning on the status pages, and no request."""
+    asked = read({"route": text, "degraded_for": "5m"})
+    assert asked == Overrides(
+        problems=(
+            "degraded_for: has no effect in this version",
+            "route: has no effect in this version",
+        )
+    )

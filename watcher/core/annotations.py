@@ -11,6 +11,8 @@ from watcher.core.durations import parse_duration
 from watcher.core.policy import HealthPolicy
 
 PREFIX = "deployment-watcher.dev/"
+_LONGEST_NAME: Final = 63
+"""As Kubernetes has it."""
 
 
 class Overrides(Struct, frozen=True):
@@ -41,7 +43,8 @@ def read(annotations: Mapping[str, str] | None) -> Overrides:
     if not annotations:
         return NO_OVERRIDES
     values: dict[str, Any] = {}
-    problems = []
+    unknown = sorted(annotations.keys() - _PARSERS.keys())
+    problems = [f"{name[:_LONGEST_NAME]}: has no effect in this version" for name in unknown]
     for name, parse in _PARSERS.items():
         try:
             if name in annotations:
