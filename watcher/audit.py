@@ -23,6 +23,9 @@ _INCIDENT: Final = (
     "incident", "event_id", "sequence", "type", "cluster", "namespace", "deployment", "uid",
     "severity", "reason", "message", "at", "since", "opened_at", "resolution", "blind_for",
 )  # fmt: skip
+_DEBOUNCED: Final = (
+    "cluster", "namespace", "deployment", "uid", "severity", "reason", "message", "since", "due",
+)  # fmt: skip
 _DIGEST: Final = ("incident", "event_id", "sequence", "cluster", "sink", "at", "members")
 _NOTIFICATION: Final = (
     "delivery", "event_id", "incident", "sequence", "sink", "part", "reason", "digest", "due",
@@ -36,6 +39,7 @@ _OUTCOMES: Final = (
 
 FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     **{f"incident.{e}": _INCIDENT for e in ("opened", "flapping", "updated", "resolved", "closed")},
+    "incident.debounced": _DEBOUNCED,
     **{f"digest.{e}": _DIGEST for e in ("opened", "updated", "ended")},
     **{f"notification.{outcome}": _NOTIFICATION for outcome in _OUTCOMES},
     "notification.redriven": ("delivery", "event_id", "incident", "sink", "reason", "at", "by"),

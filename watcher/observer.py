@@ -347,7 +347,7 @@ class Observer:
         silenced = transition is not None and annotations.read(s.annotations).silenced(now)
         drafts[s.uid] = Draft(
             s.subject, phase, t.baseline, transition, facts(s) if transition else None, silenced,
-            sudden=isinstance(t.phase, Steady),
+            sudden=isinstance(t.phase, Steady), before=t.phase,
             unseen=transition is not None and self._unseen(t, transition),
         )  # fmt: skip
 

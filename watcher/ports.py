@@ -19,6 +19,7 @@ from watcher.core.model import (
     Event,
     Json,
     Part,
+    Pending,
     Phase,
     Subject,
 )
@@ -156,6 +157,8 @@ class Record(Struct, frozen=True):
     forgotten: tuple[Subject, ...] = ()
     events: tuple[Event, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
+    debounced: tuple[tuple[Subject, Pending], ...] = ()
+    """Faults that were over before their hold was; they are only echoed."""
 
 
 class Claim(Struct, frozen=True):

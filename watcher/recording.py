@@ -18,7 +18,9 @@ from watcher.core.model import (
     Incident,
     Meanwhile,
     Part,
+    Pending,
     Phase,
+    Steady,
     Subject,
     Transition,
 )
@@ -46,6 +48,14 @@ class Draft(Struct, frozen=True):
     """The subject is gone: its row goes with its last edge."""
     sudden: bool = False
     """It opens without having been pending."""
+    before: Phase | None = None
+    """What it is now."""
+
+    @property
+    def debounced(self) -> Pending | None:
+        """The fault that is over before anybody was to be told of it."""
+        over = isinstance(self.phase, Steady) and isinstance(self.before, Pending)
+        return self.before if over and isinstance(self.before, Pending) else None
 
 
 class Recorder:
@@ -114,6 +124,7 @@ class Recorder:
             forgotten=(*(d.subject for d in drafts if d.forget), *(d.subject for d in ended)),
             events=planned.events,
             deliveries=planned.deliveries,
+            debounced=tuple((d.subject, d.debounced) for d in drafts if d.debounced is not None),
         )
         await self._write(record, now)
         self._digests.update({d.id: d for d in planned.digests})

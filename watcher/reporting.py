@@ -49,6 +49,12 @@ class Reporting:
                 if event.edge in ENDS:
                     self._metrics.sink_parked.labels(event.subject.name).set(0)
             audit.emit(name, **_told(name, event))
+        for subject, fault in record.debounced:
+            audit.emit(
+                "incident.debounced", cluster=subject.cluster, namespace=subject.namespace or None,
+                deployment=subject.name or None, uid=subject.uid or None, severity=fault.severity,
+                reason=fault.reason, message=fault.message, since=fault.since, due=fault.due,
+            )  # fmt: skip
         for delivery in record.deliveries:
             outcome = "queued" if delivery.state is DeliveryState.PENDING else delivery.state
             self._notified(outcome, delivery, due=delivery.due, reason=delivery.reason)

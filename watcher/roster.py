@@ -120,9 +120,14 @@ class Roster:
             else:
                 saved = self.remembered[uid]
                 subject, phase, last = saved.subject, saved.phase, None
-            phase, transition = transitions.close(phase, resolution, now)
+            after, transition = transitions.close(phase, resolution, now)
             unseen = self._view.restored_at == now
-            yield uid, Draft(subject, phase, None, transition, last, unseen=unseen, forget=True)
+            yield (
+                uid,
+                Draft(
+                    subject, after, None, transition, last, unseen=unseen, forget=True, before=phase
+                ),
+            )
 
     def forget(self, uid: str) -> None:
         """Its end is committed."""

@@ -23,7 +23,9 @@ from watcher.core.model import (
     Event,
     Outcome,
     Part,
+    Pending,
     Resolution,
+    Severity,
     Subject,
 )
 from watcher.errors import Expired, SinkError, StoreError, Throttled, Unreachable
@@ -110,6 +112,8 @@ def everything(reporting: Reporting) -> None:
     for edge, reason in ((Edge.DEGRADED, "sink.failing"), (Edge.RECOVERED, "sink.restored")):
         sink = event(edge, subject=Subject("", name="oncall"), reason=reason)
         reporting.recorded(Record(events=(sink,)))
+    fault = Pending(BEGAN, LATER, LATER - BEGAN, "none_available", Severity.CRITICAL, "0 of 3")
+    reporting.recorded(Record(debounced=((CHECKOUT, fault),)))
     audit.emit("sink.removed", sink="old", deliveries=3)
     reporting.abandoned(claim(), REFUSED)
     reporting.superseded(claim(), delivery(event(Edge.UPDATED, 1, 2)))
