@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
+from watcher.core.model import EPOCH
 from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import Deposed, StoreError
@@ -30,7 +32,6 @@ from watcher.view import ClusterView, View
 _SLEPT = timedelta(minutes=1)
 """Beyond two beats: a probe, its credentials and the store may take as long."""
 _SEEN_EVERY = timedelta(minutes=1)
-_NEVER = datetime.min.replace(tzinfo=UTC)
 _RETRY = 1.0
 _APART = timedelta(seconds=1)
 """Streams that come and go make no more probes than this."""
@@ -41,66 +42,54 @@ class Reporter(Protocol):
 
     def recorded(self, record: Record) -> None:
         """A decision was committed."""
-        ...
 
     def store_refused(self, error: StoreError) -> None:
         """The store did not take one."""
-        ...
 
     def watched(self, cluster: str, events: Sequence[WatchEvent]) -> None:
         """The watch delivered this."""
-        ...
 
     def probed(self, cluster: str, probe: Probe) -> None:
         """A heartbeat's answer came."""
-        ...
 
 
+@dataclass(eq=False)
 class Follower:
     """The loops around one cluster's observer and heartbeat."""
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        view: View,
-        store: Store,
-        clock: Clock,
-        audiences: Sequence[Audience],
-        health: HealthPolicy,
-        reach: ClusterPolicy,
-        reporter: Reporter,
-    ) -> None:
-        self.cluster = cluster
-        self._views = view
-        self._store = store
-        self._clock = clock
-        self._audiences = audiences
-        self._health = health
-        self._reach = reach
-        self._reporter = reporter
+    cluster: Cluster
+    views: View
+    store: Store
+    clock: Clock
+    audiences: Sequence[Audience]
+    health: HealthPolicy
+    reach: ClusterPolicy
+    reporter: Reporter
+
+    def __post_init__(self) -> None:
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._asked = asyncio.Event()
         """Set when a probe need not wait for the next beat."""
-        self._seen_at: datetime | None = None
-        self._stepped_at = clock.now()
+        self._seen_at = EPOCH
+        self._stepped_at = self.clock.now()
         self._begin()
 
     def _begin(self) -> None:
         """Know nothing, and record nothing."""
-        cluster, reporter, now = self.cluster, self._reporter, self._clock.now()
+        cluster, reporter, now = self.cluster, self.reporter, self.clock.now()
         self.view = ClusterView(
-            cluster.name, cluster.scopes, cluster.stream, self._reach.stream_silent_for, now
+            cluster.name, cluster.scopes, cluster.stream, self.reach.stream_silent_for, now
         )
-        self._views.clusters[cluster.name] = self.view
+        self.views.clusters[cluster.name] = self.view
         self._recorder = Recorder(
-            cluster.name, self._store, self._audiences, reporter.recorded, reporter.store_refused
+            cluster.name, self.store, self.audiences, reporter.recorded, reporter.store_refused
         )
         self.observer = Observer(
-            self.view, self._recorder, self._health, cluster.look, cluster.selective
+            self.view, self._recorder, self.health, cluster.look, cluster.selective
         )
         self.heartbeat = Heartbeat(
-            self.view, self._recorder, self._reach, now, self.observer.meanwhile
+            self.view, self._recorder, self.reach, now, self.observer.meanwhile
         )
 
     async def restore(self) -> None:
@@ -116,18 +105,18 @@ class Follower:
             self.observer.restore(saved, seen_at)
             self.heartbeat.restore(saved, former)
             if shown:
-                await self.step(self._clock.now(), shown)
+                await self.step(self.clock.now(), shown)
 
     async def _load(self) -> tuple[list[Saved], datetime | None]:
         while True:
             try:
-                saved = list(await self._store.load(self.cluster.name))
-                return saved, await self._store.seen_at(self.cluster.name)
+                saved = list(await self.store.load(self.cluster.name))
+                return saved, await self.store.seen_at(self.cluster.name)
             except StoreError as error:
-                self._reporter.store_refused(error)
+                self.reporter.store_refused(error)
                 if isinstance(error, Deposed):
                     raise
-                await self._clock.sleep(_RETRY)
+                await self.clock.sleep(_RETRY)
 
     async def step(
         self, now: datetime, events: Sequence[WatchEvent] = (), probe: Probe | None = None
@@ -157,29 +146,29 @@ class Follower:
             if any(self._tells_of_the_server(event) for event in events):
                 self._asked.set()
             await self._step_now(events)
-            self._reporter.watched(self.cluster.name, events)
+            self.reporter.watched(self.cluster.name, events)
 
     async def probe(self) -> None:
         """Step with a probe at each beat, and when a stream is lost or comes back; never ends.
 
         In between it only looks whether the server is back: a look that fails is no evidence.
         """
-        beat = self._clock.now()
+        beat = self.clock.now()
         while True:
-            began = self._clock.now()
+            began = self.clock.now()
             self._asked.clear()
             probe = await self.cluster.probe()
             if began >= beat or probe.error is None:
-                self._reporter.probed(self.cluster.name, probe)
+                self.reporter.probed(self.cluster.name, probe)
                 now = await self._step_now(probe=probe)
-                if self._recorder.writes and now - (self._seen_at or _NEVER) >= _SEEN_EVERY:
+                if self._recorder.writes and now - self._seen_at >= _SEEN_EVERY:
                     await self._mark_seen(now)
                 # Jittered, so that a fleet does not beat in time.
                 beat = now + self.heartbeat.policy.interval * random.uniform(0.9, 1.1)  # noqa: S311
-            look = self.heartbeat.looks_again_at(probe, self._clock.now()) or beat
-            if await self._clock.wait(self._asked, min(beat, look)):
-                beat = min(beat, max(began + _APART, self._clock.now()))
-                await self._clock.wait(asyncio.Event(), beat)
+            look = self.heartbeat.looks_again_at(probe, self.clock.now()) or beat
+            if await self.clock.wait(self._asked, min(beat, look)):
+                beat = min(beat, max(began + _APART, self.clock.now()))
+                await self.clock.wait(asyncio.Event(), beat)
 
     def _tells_of_the_server(self, event: WatchEvent) -> bool:
         """Whether it may have just gone, or be back."""
@@ -191,7 +180,7 @@ class Follower:
         """Step at each deadline; never ends."""
         while True:
             self._changed.clear()
-            if await self._clock.wait(self._changed, self.next_due()):
+            if await self.clock.wait(self._changed, self.next_due()):
                 continue
             await self._step_now()
 
@@ -200,8 +189,8 @@ class Follower:
     ) -> datetime:
         """Step in turn. So long without one, since every beat makes one, is sleep (W38)."""
         async with self._turn:
-            now = self._clock.now()
-            if now - self._stepped_at > 2 * self._reach.interval + _SLEPT:
+            now = self.clock.now()
+            if now - self._stepped_at > 2 * self.reach.interval + _SLEPT:
                 self.observer.sight.slept(self._stepped_at)
             self._stepped_at = now
             await self.step(now, events, probe)
@@ -217,4 +206,4 @@ class Follower:
         self._seen_at = now
         if (seen_at := self.observer.last_seen(now)) is not None:
             with contextlib.suppress(StoreError):
-                await self._store.mark_seen(self.cluster.name, seen_at)
+                await self.store.mark_seen(self.cluster.name, seen_at)

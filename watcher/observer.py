@@ -1,7 +1,8 @@
 """One cluster's watch events and deadlines become phases, and each change one store transaction."""
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
@@ -33,36 +34,31 @@ from watcher.ports import Applied, Broken, Deleted, Listed, Looked, Opened, Save
 from watcher.recording import Draft, Recorder
 from watcher.roster import Roster
 from watcher.sight import Sight
-from watcher.view import UNJUDGED, ClusterView, Tracked
+from watcher.view import UNJUDGED, ClusterView, Tracked, is_older
 
-Drafts = dict[str, Draft]
-"""What one batch changes, by uid."""
 _LAST_LOOK = timedelta(seconds=5)
 """What was confirmed longer ago is asked for once more before it is announced."""
 _RETRY_FIRST, _RETRY_MOST = timedelta(seconds=1), timedelta(seconds=30)
 
 
+@dataclass(eq=False)
 class Observer:
     """Judges what the watch shows. Every method is a step that its caller awaits in turn."""
 
-    def __init__(
-        self,
-        view: ClusterView,
-        recorder: Recorder,
-        policy: HealthPolicy,
-        look: Callable[[Sequence[Subject]], Awaitable[Looked]],
-        selective: bool,
-    ) -> None:
-        """`look` and `selective` are the cluster's."""
-        self.view = view
-        self.policy = policy
-        self._recorder = recorder
-        self._look_at = look
-        self._selective = selective
-        self.roster = Roster(view)
+    view: ClusterView
+    recorder: Recorder
+    policy: HealthPolicy
+    look: Callable[[Sequence[Subject]], Awaitable[Looked]]
+    """The cluster's, as is `selective`."""
+    selective: bool
+
+    def __post_init__(self) -> None:
+        self.roster = Roster(self.view)
         self._deadlines = Deadlines()
-        self.sight = Sight(view, self._deadlines.keep)
+        self.sight = Sight(self.view, self._deadlines.keep)
         self._seen_at: datetime | None = None
+        self._drafts: dict[str, Draft] = {}
+        """What the present step changes, by uid; committed at its end."""
         self._uncommitted: dict[str, bool] = {}
         """Subjects whose drafts the store refused; true where an opening was due already."""
         self._retry_at: datetime | None = None
@@ -83,25 +79,23 @@ class Observer:
     async def apply(self, events: Sequence[WatchEvent], now: datetime) -> None:
         """Take in what the watch delivered."""
         self.sight.look(now)
-        drafts: Drafts = {}
         gone_before = set(self.roster.gone)
         for event in events:
             match event:
                 case Applied():
-                    if event.snapshot.uid in drafts:
-                        await self._commit(drafts, now)
-                    self._take(event.scope, event.snapshot, now, drafts, listed=False)
+                    if event.snapshot.uid in self._drafts:
+                        await self._commit(now)
+                    self._take(event.scope, event.snapshot, now, listed=False)
                 case Deleted(snapshot=s):
                     self.roster.vanish(s.uid, Resolution.DELETED)
                 case Listed(scope=scope, snapshots=snapshots):
-                    self._replace(scope, snapshots, now, drafts)
+                    self._replace(scope, snapshots, now)
                 case Opened(scope=scope):
                     self.view.scopes[scope].opened()
                 case Broken(scope=scope, error=error):
                     self.view.scopes[scope].broke(error, now)
         await self._find_out_why(self.roster.gone.keys() - gone_before)
-        self._close_vanished(now, drafts)
-        await self._commit(drafts, now)
+        await self._conclude(now)
         self.sight.look(now)
 
     async def expire_due(self, now: datetime) -> None:
@@ -111,11 +105,10 @@ class Observer:
         await self._retry(now)
         await self._keep_given_back(now)
         while self.view.blind_since is None and (batch := self._deadlines.take(now)):
-            drafts: Drafts = {}
             for uid in batch:
                 if (t := self.view.tracked.get(uid)) is not None:
-                    self._expire(t, now, drafts)
-            if not await self._commit(drafts, now):
+                    self._expire(t, now)
+            if not await self._commit(now):
                 return
 
     async def thaw(self, now: datetime) -> None:
@@ -124,16 +117,14 @@ class Observer:
         if not self.sight.frozen or self.view.outage is not None:
             return
         self.sight.frozen = False
-        drafts: Drafts = {}
         unjudged, self.roster.unjudged = self.roster.unjudged, {}
         for uid, t in list(self.view.tracked.items()):
             _, s = unjudged.pop(uid, (t.scope, t.snapshot))
             if uid not in self.roster.gone:
-                self._judge(t, s, now, drafts, seeded=True, anew=True)
+                self._judge(t, s, now, seeded=True, anew=True)
         for scope, s in unjudged.values():
-            self._meet(scope, s, now, drafts, seeded=True, anew=True)
-        self._close_vanished(now, drafts)
-        await self._commit(drafts, now)
+            self._meet(scope, s, now, seeded=True, anew=True)
+        await self._conclude(now)
 
     def meanwhile(self, blind_from: datetime, now: datetime) -> Meanwhile:
         """What changed since then, judged as `thaw` is about to."""
@@ -155,9 +146,7 @@ class Observer:
             return self._seen_at
         return self.view.blind_since or now
 
-    def _take(
-        self, scope: str, s: DeploymentSnapshot, now: datetime, drafts: Drafts, *, listed: bool
-    ) -> None:
+    def _take(self, scope: str, s: DeploymentSnapshot, now: datetime, *, listed: bool) -> None:
         t = self.view.tracked.get(s.uid)
         if t is not None and _not_newer(s, t.snapshot):
             t.scope = scope
@@ -173,38 +162,34 @@ class Observer:
             if _nothing_new(t, s, now):
                 t.snapshot = s
                 return
-            self._judge(t, s, now, drafts, seeded=seeded)
+            self._judge(t, s, now, seeded=seeded)
         else:
-            self._meet(scope, s, now, drafts, seeded=seeded)
+            self._meet(scope, s, now, seeded=seeded)
 
     def _meet(
         self,
         scope: str,
         s: DeploymentSnapshot,
         now: datetime,
-        drafts: Drafts,
         *,
         seeded: bool,
         anew: bool = False,
     ) -> None:
         """See a Deployment for the first time in this process."""
         saved = self.roster.meet(s)
-        known = (saved.baseline if saved else None) or baseline.NOTHING_KNOWN
-        phase: Phase = saved.phase if saved else transitions.STEADY
+        promised, phase = (saved.baseline, saved.phase) if saved else (None, transitions.STEADY)
         away = now - self._seen_at if saved and self._seen_at else timedelta(0)
+        known = promised or baseline.NOTHING_KNOWN
         known = baseline.resume(known, phase, s, now, max(away, timedelta(0)))
-        t = Tracked(scope, s, UNJUDGED, known, now)
-        t.phase = phase
-        t.saved = saved.baseline if saved else None
+        t = Tracked(scope, s, UNJUDGED, known, now, now, phase, promised)
         self.view.tracked[s.uid] = t
-        self._judge(t, s, now, drafts, seeded=seeded, anew=anew)
+        self._judge(t, s, now, seeded=seeded, anew=anew)
 
     def _judge(
         self,
         t: Tracked,
         s: DeploymentSnapshot,
         now: datetime,
-        drafts: Drafts,
         *,
         seeded: bool,
         timed: bool = False,
@@ -221,14 +206,12 @@ class Observer:
             t.since = now
         must_save = before.health in SETTLED and verdict.health not in SETTLED
         must_save |= t.phase is not stored
-        phase, transition = t.phase, None
-        if verdict.health is Health.DEGRADED or not isinstance(phase, Steady) or s.annotations:
-            phase, transition = self._move(t, now, seeded=seeded, timed=timed)
-        self._draft(t, phase, transition, now, drafts, must_save)
+        step: transitions.Step = (t.phase, None)
+        if verdict.health is Health.DEGRADED or not isinstance(t.phase, Steady) or s.annotations:
+            step = self._move(t, now, seeded=seeded, timed=timed)
+        self._draft(t, *step, now, must_save)
 
-    def _move(
-        self, t: Tracked, now: datetime, *, seeded: bool, timed: bool
-    ) -> tuple[Phase, Transition | None]:
+    def _move(self, t: Tracked, now: datetime, *, seeded: bool, timed: bool) -> transitions.Step:
         s, verdict = t.snapshot, t.verdict
         overrides = annotations.read(s.annotations)
         if overrides.ignore:
@@ -250,12 +233,10 @@ class Observer:
             return transitions.announce(phase, now)
         return phase, transition
 
-    def _replace(
-        self, scope: str, snapshots: Sequence[DeploymentSnapshot], now: datetime, drafts: Drafts
-    ) -> None:
+    def _replace(self, scope: str, snapshots: Sequence[DeploymentSnapshot], now: datetime) -> None:
         """Take in a complete list: whatever it omits is gone."""
         for s in snapshots:
-            self._take(scope, s, now, drafts, listed=True)
+            self._take(scope, s, now, listed=True)
         self.roster.vanish_but(snapshots, scope)
         self.view.scopes[scope].listed(now)
         self.sight.listed_at = now
@@ -267,12 +248,12 @@ class Observer:
         if not self.sight.given_back or self.view.blind_since is not None:
             return
         self.sight.given_back = False
-        drafts = {
+        self._drafts = {
             uid: Draft(t.snapshot.subject, t.phase, t.baseline)
             for uid, t in self.view.tracked.items()
             if baseline.must_be_saved(t.saved, t.baseline)
         }
-        await self._commit(drafts, now)
+        await self._commit(now)
 
     async def _look_again(self, now: datetime) -> None:
         """See once more what is about to be announced and was not seen for a moment."""
@@ -289,14 +270,12 @@ class Observer:
         ]
         if not stale:
             return
-        drafts: Drafts = {}
-        for uid, s in (await self._look_at(stale)).items():
+        for uid, s in (await self.look(stale)).items():
             if s is None or s.uid != uid:
                 self.roster.vanish(uid, Resolution.DELETED if s is None else Resolution.RECREATED)
             else:
-                self._take(self.view.tracked[uid].scope, s, now, drafts, listed=False)
-        self._close_vanished(now, drafts)
-        await self._commit(drafts, now)
+                self._take(self.view.tracked[uid].scope, s, now, listed=False)
+        await self._conclude(now)
 
     def _may_open(self, t: Tracked, now: datetime) -> bool:
         """Whether its deadline may announce it for the first time."""
@@ -304,7 +283,7 @@ class Observer:
         at = due(t)
         return unheard and (t.snapshot.uid in self._uncommitted or (at is not None and at <= now))
 
-    def _expire(self, t: Tracked, now: datetime, drafts: Drafts) -> None:
+    def _expire(self, t: Tracked, now: datetime) -> None:
         t.scheduled = None
         ends = due(t)
         if t.scope in self.view.lost:
@@ -315,20 +294,22 @@ class Observer:
         at = max(ends, self.view.fresh_since or ends, self.view.scopes[t.scope].back_at or ends)
         if ends == transitions.deadline(t.phase):
             step = transitions.expire(t.phase, now, self.policy, t.snapshot.subject, at)
-            self._draft(t, *step, at, drafts)
+            self._draft(t, *step, at)
         elif ends == t.verdict.until:
-            self._judge(t, t.snapshot, at, drafts, seeded=False, timed=True)
+            self._judge(t, t.snapshot, at, seeded=False, timed=True)
         else:
-            self._draft(t, *self._move(t, at, seeded=False, timed=False), at, drafts)
+            self._draft(t, *self._move(t, at, seeded=False, timed=False), at)
 
     async def _find_out_why(self, uids: Iterable[str]) -> None:
         """Tell apart what was deleted and what only is not selected any more, where it is told."""
-        if self._selective and (asked := self.roster.told_of(uids)):
-            self.roster.left(await self._look_at(asked))
+        if self.selective and (asked := self.roster.told_of(uids)):
+            self.roster.left(await self.look(asked))
 
-    def _close_vanished(self, now: datetime, drafts: Drafts) -> None:
+    async def _conclude(self, now: datetime) -> bool:
+        """Commit, and with it the end of what has vanished."""
         if self.view.outage is None:
-            drafts.update(self.roster.closings(now))
+            self._drafts.update(self.roster.closings(now))
+        return await self._commit(now)
 
     def _draft(
         self,
@@ -336,7 +317,6 @@ class Observer:
         phase: Phase,
         transition: Transition | None,
         now: datetime,
-        drafts: Drafts,
         must_save: bool = False,
     ) -> None:
         must_save |= transition is not None or phase is not t.phase
@@ -345,7 +325,7 @@ class Observer:
             return
         s = t.snapshot
         silenced = transition is not None and annotations.read(s.annotations).silenced(now)
-        drafts[s.uid] = Draft(
+        self._drafts[s.uid] = Draft(
             s.subject, phase, t.baseline, transition, facts(s) if transition else None, silenced,
             sudden=isinstance(t.phase, Steady), before=t.phase,
             unseen=transition is not None and self._unseen(t, transition),
@@ -356,8 +336,9 @@ class Observer:
         began = edge.edge in OPENINGS or edge.edge is Edge.RECOVERED
         return self.view.restored_at in ((edge.at, t.since) if began else (edge.at,))
 
-    async def _commit(self, drafts: Drafts, now: datetime) -> bool:
+    async def _commit(self, now: datetime) -> bool:
         """Record the drafts and then let them be so; on a failure nothing has advanced."""
+        drafts, self._drafts = self._drafts, {}
         if not drafts:
             return True
         openings = [(now, uid) for uid, draft in drafts.items() if _opens(draft)]
@@ -367,12 +348,11 @@ class Observer:
                 if now - at < GATHER and uid not in drafts and (t := self.view.tracked.get(uid)):
                     drafts[uid] = Draft(t.snapshot.subject, t.phase, t.baseline)
         try:
-            phases = await self._recorder.commit(list(drafts.values()), now, storm)
+            phases = await self.recorder.commit(list(drafts.values()), now, storm)
         except StoreError:
             self._uncommitted.update((uid, _opens(draft)) for uid, draft in drafts.items())
             self._retry_at = now + self._retry_after
             self._retry_after = min(self._retry_after * 2, _RETRY_MOST)
-            drafts.clear()
             return False
         for (uid, draft), phase in zip(drafts.items(), phases, strict=True):
             self._uncommitted.pop(uid, None)
@@ -383,7 +363,6 @@ class Observer:
                 t.phase, t.saved = phase, draft.baseline
                 self._deadlines.keep(t)
         self._openings += openings
-        drafts.clear()
         return True
 
     async def _retry(self, now: datetime) -> None:
@@ -391,18 +370,16 @@ class Observer:
         if self._retry_at is None or self._retry_at > now:
             return
         self._retry_at = None
-        drafts: Drafts = {}
         if self.view.outage is None:
             for uid, opening in self._uncommitted.items():
                 if (t := self.view.tracked.get(uid)) is not None and uid not in self.roster.gone:
-                    phase, transition = self._move(t, now, seeded=True, timed=opening)
-                    self._draft(t, phase, transition, now, drafts, must_save=True)
-        self._close_vanished(now, drafts)
+                    step = self._move(t, now, seeded=True, timed=opening)
+                    self._draft(t, *step, now, must_save=True)
         self._uncommitted.clear()
-        if await self._commit(drafts, now):
+        if await self._conclude(now):
             self._retry_after = _RETRY_FIRST
 
-    def _is_storm(self, openings: int, drafts: Drafts, now: datetime) -> bool:
+    def _is_storm(self, openings: int, drafts: Collection[str], now: datetime) -> bool:
         """Whether, with those about to open, more open within a minute than anybody reads singly."""
         while self._openings and self._openings[0][0] < now - STORM_WINDOW:
             self._openings.popleft()
@@ -431,10 +408,7 @@ def _nothing_new(t: Tracked, s: DeploymentSnapshot, now: datetime) -> bool:
 
 
 def _not_newer(s: DeploymentSnapshot, known: DeploymentSnapshot) -> bool:
-    """Whether it is the same version again, or an older one (versions compare as integers)."""
+    """Whether it is the same version again, or an older one."""
     if s.resource_version == known.resource_version:
         return s == known
-    try:
-        return int(s.resource_version) < int(known.resource_version)
-    except ValueError:
-        return False
+    return is_older(s.resource_version, known.resource_version)

@@ -5,9 +5,11 @@ Written by the observer and the heartbeat, read by the web and the dead-man ping
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from watcher.core.model import (
+    EPOCH,
     Assessment,
     Baseline,
     Clearing,
@@ -27,34 +29,23 @@ _OF_STREAMS = frozenset({"unauthorized", "view_stale", "throttled"})
 UNJUDGED = Assessment(Health.UNKNOWN, "unjudged", "Not judged yet")
 
 
+@dataclass(slots=True, eq=False)
 class Tracked:
     """One Deployment: what was last seen, what was judged of it and where it stands."""
 
-    __slots__ = (
-        "baseline", "confirmed_at", "phase", "saved", "scheduled", "scope", "since", "snapshot", "verdict",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        scope: str,
-        snapshot: DeploymentSnapshot,
-        verdict: Assessment,
-        baseline: Baseline,
-        since: datetime,
-    ) -> None:
-        self.scope = scope
-        self.snapshot = snapshot
-        self.verdict = verdict
-        self.baseline = baseline
-        self.saved: Baseline | None = None
-        """The baseline as the store has it."""
-        self.phase: Phase = STEADY
-        self.scheduled: datetime | None = None
-        """The deadline that the observer has queued for it."""
-        self.since = since
-        """When the present health was first seen."""
-        self.confirmed_at = since
-        """When the API server last showed it as the snapshot has it."""
+    scope: str
+    snapshot: DeploymentSnapshot
+    verdict: Assessment
+    baseline: Baseline
+    since: datetime
+    """When the present health was first seen."""
+    confirmed_at: datetime = EPOCH
+    """When the API server last showed it as the snapshot has it."""
+    phase: Phase = STEADY
+    saved: Baseline | None = None
+    """The baseline as the store has it."""
+    scheduled: datetime | None = None
+    """The deadline that the observer has queued for it."""
 
     @property
     def degraded_since(self) -> datetime:
@@ -68,20 +59,20 @@ class Tracked:
                 return self.since
 
 
+@dataclass(eq=False)
 class Scope:
     """The list-watch of one namespace, or of all: what it showed and what ails it."""
 
-    def __init__(self) -> None:
-        self.listed_at: datetime | None = None
-        """When its last complete list was taken in."""
-        self.opening = False
-        """Just listed: blind time ends with that, and sight returns when its stream opens."""
-        self.open = False
-        self.error: ClusterError | None = None
-        self.broken_at: datetime | None = None
-        """Since when it cannot be had; None while it can."""
-        self.back_at: datetime | None = None
-        """When it was last found again, having been lost alone."""
+    listed_at: datetime | None = None
+    """When its last complete list was taken in."""
+    opening: bool = False
+    """Just listed: blind time ends with that, and sight returns when its stream opens."""
+    open: bool = False
+    error: ClusterError | None = None
+    broken_at: datetime | None = None
+    """Since when it cannot be had; None while it can."""
+    back_at: datetime | None = None
+    """When it was last found again, having been lost alone."""
 
     def listed(self, now: datetime) -> None:
         """A complete list has been taken in, and the stream after it is being opened."""
@@ -203,19 +194,19 @@ class ClusterView:
         return self.failed_at is None or heard > self.failed_at
 
 
+@dataclass(eq=False)
 class View:
     """Everything this process knows now."""
 
-    def __init__(self) -> None:
-        self.clusters: dict[str, ClusterView] = {}
-        self.store_error: str | None = "not opened yet"
-        """Why the store does not write; None while it does."""
-        self.leading = False
-        """Whether this process records and sends; otherwise it stands by."""
-        self.sink_troubles: dict[str, str] = {}
-        """Sinks that cannot deliver, and why."""
-        self.dead_man = ""
-        """Why the dead-man ping is withheld; empty while it is not."""
+    clusters: dict[str, ClusterView] = field(default_factory=dict)
+    store_error: str | None = "not opened yet"
+    """Why the store does not write; None while it does."""
+    leading: bool = False
+    """Whether this process records and sends; otherwise it stands by."""
+    sink_troubles: dict[str, str] = field(default_factory=dict)
+    """Sinks that cannot deliver, and why."""
+    dead_man: str = ""
+    """Why the dead-man ping is withheld; empty while it is not."""
 
     def not_ready(self, now: datetime) -> list[str]:
         """Why this process cannot be relied on, empty when it can."""
@@ -229,3 +220,9 @@ class View:
                 seconds = f"what is shown is {age.total_seconds():.0f} s old"
                 reasons.append(f"cluster {cluster.name}: {': '.join(filter(None, (seconds, why)))}")
         return reasons
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether a resource version is known to be older: only numbers compare (KEP-5504)."""
+    numbers = version.isdecimal() and than.isdecimal()
+    return numbers and (len(version), version) < (len(than), than)

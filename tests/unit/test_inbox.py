@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from watcher.cluster.inbox import Inbox, is_older
+from watcher.cluster.inbox import Inbox
 from watcher.core.model import DeploymentSnapshot
 from watcher.errors import Unreachable
 from watcher.ports import Applied, Broken, Deleted, Listed, Opened, WatchEvent
+from watcher.view import is_older
 
 
 def snapshot(name: str, version: int = 1, namespace: str = "shop") -> DeploymentSnapshot:

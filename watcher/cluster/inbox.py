@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from watcher.ports import Applied, Deleted, Listed, WatchEvent
+from watcher.view import is_older
 
 
 class Inbox:
@@ -25,7 +26,9 @@ class Inbox:
             if isinstance(event, Applied):
                 key: object = event.snapshot.uid
                 old = self._waiting.pop(key, None)
-                if isinstance(old, Applied) and _replays(event, old):
+                if isinstance(old, Applied) and is_older(
+                    event.snapshot.resource_version, old.snapshot.resource_version
+                ):
                     event = old
                 self._waiting[key] = event
             else:
@@ -59,13 +62,3 @@ class Inbox:
                     del self._waiting[key]
             return (Listed, event.scope)
         return ("stream", event.scope)
-
-
-def _replays(event: Applied, old: Applied) -> bool:
-    return is_older(event.snapshot.resource_version, old.snapshot.resource_version)
-
-
-def is_older(version: str, than: str) -> bool:
-    """Whether a resource version is known to be older: only numbers compare (KEP-5504)."""
-    numbers = version.isdecimal() and than.isdecimal()
-    return numbers and (len(version), version) < (len(than), than)

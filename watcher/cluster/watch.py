@@ -10,11 +10,12 @@ import structlog
 from aiohttp import StreamReader
 
 from watcher.cluster.decode import Bookmark, Status, Unreadable, decode_line
-from watcher.cluster.inbox import Inbox, is_older
+from watcher.cluster.inbox import Inbox
 from watcher.cluster.transport import Ask, Silent, Timings, Transport, error_for
 from watcher.core.model import EPOCH, DeploymentSnapshot
 from watcher.errors import ClusterError, Expired, Throttled, Unreachable
 from watcher.ports import Applied, Broken, Clock, Deleted, Listed, Opened, Stream, WatchEvent
+from watcher.view import is_older
 
 _LOG: Final = structlog.get_logger(__name__)
 _BAD_IN_A_ROW: Final = 3
