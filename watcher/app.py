@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -34,11 +34,7 @@ from watcher.config import (
     WebhookSettings,
 )
 from watcher.config.secrets import mask
-from watcher.core.model import (
-    Resolution,
-    Severity,
-    Subject,
-)
+from watcher.core.model import Resolution, Severity, Subject
 from watcher.core.planning import Audience
 from watcher.dead_man import DeadMan
 from watcher.departed import close_departed
@@ -47,7 +43,7 @@ from watcher.errors import Deposed, SinkError, StoreError
 from watcher.follower import Follower
 from watcher.leadership import Leadership
 from watcher.metrics import Metrics
-from watcher.ports import Clock, Notification, Record, Sink, Store
+from watcher.ports import Clock, Record, Sink, Store
 from watcher.reporting import Reporting
 from watcher.restating import Restating
 from watcher.sinks.alertmanager import Alertmanager
@@ -90,8 +86,8 @@ class Process:
         """Where the web answers, once it does."""
         self._config = config
         self._clock = clock
-        self._reporting = _Reporting(self.view, self.metrics, self)
-        self._clusters = [make_cluster(settings, config, clock) for settings in config.clusters]
+        self._reporting = _Reporting(self)
+        clusters = [make_cluster(settings, config, clock) for settings in config.clusters]
         self._sinks = [make_sink(settings, clock) for settings in config.sinks]
         store = open_store(config.store.url.read(), exclusive=True)
         store.unreadable = self._reporting.unreadable
@@ -101,25 +97,19 @@ class Process:
         self.leadership = Leadership(self._store, clock, self._reporting)
         traits = [sink.traits for sink in self._sinks if sink.traits.name in config.told]
         self._told = [Audience(t.name, t.chat, t.threads) for t in traits]
-        self._dispatchers = {
+        self.dispatchers = {
             sink.traits.name: Dispatcher(sink, self._store, clock, self._reporting, told=self._told)
             for sink in self._sinks
         }
-        for name, dispatcher in self._dispatchers.items():
+        for name, dispatcher in self.dispatchers.items():
             self.metrics.sink_breaker.labels(name).set_function(dispatcher.breaker)
         self._followers = [
             Follower(
-                cluster,
-                self.view,
-                self._store,
-                clock,
-                self._told,
-                config.health_policy(),
-                config.cluster_policy(),
-                self._reporting,
+                cluster, self.view, self._store, clock, self._told, config.health_policy(),
+                config.cluster_policy(), self._reporting,
             )
-            for cluster in self._clusters
-        ]
+            for cluster in clusters
+        ]  # fmt: skip
         self._redriven: dict[str, datetime] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
 
@@ -149,11 +139,10 @@ class Process:
     def _endless(self) -> Mapping[str, Loop]:
         told = [sink for sink in self._sinks if sink.traits.name in self._config.told]
         alarm = StoreAlarm(self.view, told, self._clock)
-        clusters = zip(self._clusters, self._followers, strict=True)
         return {
             "leadership": partial(self.leadership.run, self._term),
             "alarm": alarm.run,
-            **{f"cluster {c.name}": partial(self._follow, c, f) for c, f in clusters},
+            **{f"cluster {f.cluster.name}": partial(self._follow, f) for f in self._followers},
         }
 
     async def _term(self) -> None:
@@ -164,7 +153,7 @@ class Process:
                 group.create_task(self._close_departed())
                 for follower in self._followers:
                     group.create_task(follower.restore())
-                for name, dispatcher in self._dispatchers.items():
+                for name, dispatcher in self.dispatchers.items():
                     group.create_task(_never_ends(f"sink {name}", dispatcher.run))
                 if settings := self._config.dead_man:
                     group.create_task(_never_ends("dead man", self._dead_man(settings).run))
@@ -179,7 +168,7 @@ class Process:
                     await asyncio.gather(*(follower.stop(now) for follower in self._followers))
 
     async def _close_departed(self) -> None:
-        watched = [cluster.name for cluster in self._clusters]
+        watched = [follower.cluster.name for follower in self._followers]
         committed = self._reporting.recorded
         while True:
             try:
@@ -190,9 +179,9 @@ class Process:
             else:
                 return
 
-    async def _follow(self, cluster: KubeCluster, follower: Follower) -> None:
+    async def _follow(self, follower: Follower) -> None:
         async with asyncio.TaskGroup() as group:
-            for loop in (cluster.run, follower.watch, follower.probe, follower.keep_time):
+            for loop in (follower.cluster.run, follower.watch, follower.probe, follower.keep_time):
                 group.create_task(_never_ends(loop.__qualname__, loop))
 
     def _dead_man(self, settings: DeadManSettings) -> DeadMan:
@@ -219,11 +208,11 @@ class Process:
 
     async def _forget_sinks(self) -> None:
         """Keep what is queued for sinks that are configured no more, and end their troubles."""
-        for sink, count in (await self._store.strand([*self._dispatchers])).items():
+        for sink, count in (await self._store.strand([*self.dispatchers])).items():
             audit.emit("sink.removed", sink=sink, deliveries=count)
         saved = await self._store.load("")
         for row in saved:
-            if row.subject.name not in self._dispatchers:
+            if row.subject.name not in self.dispatchers:
                 trouble = Trouble(row.subject.name, self._store, self._told, self._reporting)
                 trouble.restore(saved)
                 await trouble.ends(self._clock.now(), Resolution.NOT_WATCHED)
@@ -231,35 +220,30 @@ class Process:
     async def _notice_redriven(self) -> None:
         """Send now what was made due again beside this process, whatever its sink is spared."""
         for sink, at, by, count in await self._store.redriven():
-            if sink in self._dispatchers and self._redriven.get(sink) != at:
+            if sink in self.dispatchers and self._redriven.get(sink) != at:
                 self._redriven[sink] = at
                 audit.emit("sink.redriven", sink=sink, deliveries=count, at=at, by=by)
-                self._dispatchers[sink].resume()
-
-    def wake(self, sink: str) -> None:
-        """Let a sink look at its queue."""
-        if (dispatcher := self._dispatchers.get(sink)) is not None:
-            dispatcher.wake()
+                self.dispatchers[sink].resume()
 
     async def _close(self, web: AppRunner | None) -> None:
         if web is not None:
             await web.cleanup()
-        for cluster in self._clusters:
-            await cluster.close()
+        for follower in self._followers:
+            await follower.cluster.close()
         await self._store.close()
 
 
 class _Reporting(Reporting):
     """Wakes the sinks for which a commit left something, and ends a term that the store refuses."""
 
-    def __init__(self, view: View, metrics: Metrics, process: Process) -> None:
-        super().__init__(view, metrics)
+    def __init__(self, process: Process) -> None:
+        super().__init__(process.view, process.metrics)
         self._process = process
 
     def recorded(self, record: Record) -> None:
         """A decision was committed."""
-        for sink in {delivery.sink for delivery in record.deliveries}:
-            self._process.wake(sink)
+        for sink in self._process.dispatchers.keys() & {d.sink for d in record.deliveries}:
+            self._process.dispatchers[sink].wake()
         # The echo is written while the sinks' threads already look at the queue.
         asyncio.get_running_loop().call_soon(super().recorded, record)
 
@@ -284,27 +268,24 @@ def make_cluster(settings: ClusterSettings, config: Config, clock: Clock) -> Kub
 def make_sink(settings: SinkSettings, clock: Clock) -> Sink:
     """Build the sink of that type."""
     name = settings.name
+    if isinstance(settings, ConsoleSettings):
+        return Console(name)
+    if isinstance(settings, AppriseSettings):
+        return Apprise(name, url=settings.url.read)
+    send = _sender(settings, clock)
     match settings:
-        case ConsoleSettings():
-            return Console(name)
-        case AppriseSettings(url=url):
-            return Apprise(name, url=url.read)
-        case SlackSettings(token=token, channel=channel, api_url=api, mention=whom):
-            send = _sender(settings, clock)
-            return SlackBot(
-                name, send, token=token.read, channel=channel, api_url=api, mention=whom
-            )
+        case SlackSettings(token=token, channel=room, api_url=api, mention=whom):
+            return SlackBot(name, send, token=token.read, channel=room, api_url=api, mention=whom)
         case SlackWebhookSettings(url=url, mention=whom):
-            return SlackWebhook(name, _sender(settings, clock), url=url.read, mention=whom)
+            return SlackWebhook(name, send, url=url.read, mention=whom)
         case PagerDutySettings(routing_key=key, url=address):
-            return PagerDuty(name, _sender(settings, clock), routing_key=key.read, url=address)
-        case WebhookSettings(url=hook, headers=headers, format=form):
+            return PagerDuty(name, send, routing_key=key.read, url=address)
+        case WebhookSettings(url=url, headers=headers, format=form):
             keys, v4 = [key.read for key in settings.secrets], form == "alertmanager"
-            own, send = _readers(headers), _sender(settings, clock)
-            return Webhook(name, send, url=hook.read, secrets=keys, headers=own, alertmanager=v4)
+            own = _readers(headers)
+            return Webhook(name, send, url=url.read, secrets=keys, headers=own, alertmanager=v4)
         case AlertmanagerSettings(headers=headers, interval=every):
             urls, own = [peer.read for peer in settings.urls], _readers(headers)
-            send = _sender(settings, clock)
             return Alertmanager(name, send, urls=urls, headers=own, every=every)
 
 
@@ -361,22 +342,14 @@ async def test_notify(config: Config, name: str | None = None) -> list[TestResul
 
 
 async def _test(sink: Sink, clock: Clock) -> TestResult:
-    began = clock.now()
+    name, began, error = sink.traits.name, clock.now(), ""
+    what = f"A test of the sink {name}, asked for on the command line. Nothing is wrong."
     try:
-        await sink.send(_test_notification(sink, clock.wall()))
-    except SinkError as error:
-        return TestResult(sink.traits.name, False, _since(began, clock), str(error))
-    return TestResult(sink.traits.name, True, _since(began, clock))
-
-
-def _test_notification(sink: Sink, now: datetime) -> Notification:
-    name = sink.traits.name
-    message = f"A test of the sink {name}, asked for on the command line. Nothing is wrong."
-    return notice(sink, Subject("", name=name), "test", Severity.WARNING, message, now)
-
-
-def _since(began: datetime, clock: Clock) -> float:
-    return (clock.now() - began) / timedelta(seconds=1)
+        subject, at = Subject("", name=name), clock.wall()
+        await sink.send(notice(sink, subject, "test", Severity.WARNING, what, at))
+    except SinkError as refused:
+        error = str(refused)
+    return TestResult(name, not error, (clock.now() - began).total_seconds(), error)
 
 
 async def _never_ends(name: str, loop: Loop) -> None:
