@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Sequence
 
 from watcher.core import transitions
 from watcher.core.model import Resolution
-from watcher.core.planning import Audience
+from watcher.core.planning import Audience, Draft
 from watcher.ports import Clock, Record, Store
-from watcher.recording import Draft, Recorder
+from watcher.recording import Recorder
 
 
 async def close_departed(

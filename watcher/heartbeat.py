@@ -8,11 +8,12 @@ from msgspec.structs import replace
 
 from watcher.core import transitions
 from watcher.core.model import ENDS, Edge, Firing, Meanwhile, Pending, Phase, Subject, Transition
+from watcher.core.planning import Draft
 from watcher.core.policy import ClusterPolicy, Flapping, HealthPolicy
 from watcher.core.reachability import Judged, Signs, assess_cluster
 from watcher.errors import ClusterError, Forbidden, StoreError, Throttled, Unauthorized
 from watcher.ports import Probe, Saved
-from watcher.recording import Draft, Recorder
+from watcher.recording import Recorder
 from watcher.view import ClusterView
 
 _AT_ONCE: Final = HealthPolicy(

@@ -27,11 +27,12 @@ from watcher.core.model import (
     Subject,
     Transition,
 )
+from watcher.core.planning import Draft
 from watcher.core.policy import HealthPolicy
 from watcher.deadlines import Deadlines, due
 from watcher.errors import StoreError
 from watcher.ports import Applied, Broken, Deleted, Listed, Looked, Opened, Saved, WatchEvent
-from watcher.recording import Draft, Recorder
+from watcher.recording import Recorder
 from watcher.roster import Roster
 from watcher.sight import Sight
 from watcher.view import UNJUDGED, ClusterView, Tracked, is_older

@@ -1,61 +1,27 @@
 """Decisions become one committed transaction: phases, incidents, events and deliveries together."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from watcher.core.digests import GATHER, Digest
 from watcher.core.model import (
     OPENINGS,
-    Baseline,
     Clearing,
     Event,
-    Facts,
     Firing,
     Incident,
-    Meanwhile,
     Part,
-    Pending,
     Phase,
-    Steady,
-    Subject,
-    Transition,
 )
-from watcher.core.planning import Audience, Plan, Planned, plan
+from watcher.core.planning import Audience, Draft, Plan, plan
 from watcher.errors import StoreError
 from watcher.ports import Record, Saved, Store
 
 _SURELY_UNSENT: Final = GATHER * 3 / 4
 """A post that waits so much longer will not be taken while a commit is under way."""
-
-
-class Draft(Struct, frozen=True):
-    """What one subject is about to become."""
-
-    subject: Subject
-    phase: Phase
-    baseline: Baseline | None = None
-    transition: Transition | None = None
-    facts: Facts | None = None
-    silenced: bool = False
-    blind_for: timedelta | None = None
-    meanwhile: Meanwhile | None = None
-    unseen: bool = False
-    forget: bool = False
-    """The subject is gone: its row goes with its last edge."""
-    sudden: bool = False
-    """It opens without having been pending."""
-    before: Phase | None = None
-    """What it is now."""
-
-    @property
-    def debounced(self) -> Pending | None:
-        """The fault that is over before anybody was to be told of it."""
-        over = isinstance(self.phase, Steady) and isinstance(self.before, Pending)
-        return self.before if over and isinstance(self.before, Pending) else None
 
 
 class Recorder:
@@ -99,17 +65,9 @@ class Recorder:
         self, drafts: Sequence[Draft], now: datetime, storm: bool = False
     ) -> list[Phase]:
         """Record the drafts and return their phases as stored; raises StoreError, and then none is."""
-        edges = [
-            Planned(
-                d.subject, d.transition, d.facts, d.silenced, d.blind_for, d.sudden,
-                d.meanwhile, d.unseen,
-            )
-            for d in drafts
-            if d.transition is not None
-        ]  # fmt: skip
         calm = self._opened_at is None or now - self._opened_at >= GATHER
         planned = plan(
-            edges, self._audiences, now, digests=self._digests, storm=storm, cluster=self._cluster,
+            drafts, self._audiences, now, digests=self._digests, storm=storm, cluster=self._cluster,
             calm=calm, held=[*self._still_held(drafts, now)] if storm else (),
         )  # fmt: skip
         incidents = {incident.id: incident for incident in planned.incidents}

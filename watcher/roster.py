@@ -14,8 +14,8 @@ from watcher.core.model import (
     Resolution,
     Subject,
 )
+from watcher.core.planning import Draft
 from watcher.ports import Broken, Listed, Opened, Saved, WatchEvent
-from watcher.recording import Draft
 from watcher.view import ClusterView
 
 

@@ -17,9 +17,9 @@ from watcher.core.model import (
     Transition,
     incident_id,
 )
-from watcher.core.planning import Audience
+from watcher.core.planning import Audience, Draft
 from watcher.ports import Saved, Store
-from watcher.recording import Draft, Recorder
+from watcher.recording import Recorder
 from watcher.reporting import Reporting
 
 

@@ -29,11 +29,11 @@ from watcher.core.model import (
     Transition,
     incident_id,
 )
-from watcher.core.planning import Audience
+from watcher.core.planning import Audience, Draft
 from watcher.dispatcher import Dispatcher
 from watcher.metrics import Metrics
 from watcher.ports import Notification, Saved, Sink, Store, Traits
-from watcher.recording import Draft, Recorder
+from watcher.recording import Recorder
 from watcher.reporting import Reporting
 from watcher.stores.database import open_store
 from watcher.testing.clock import ManualClock

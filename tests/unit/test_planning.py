@@ -11,6 +11,7 @@ from watcher.core.digests import Digest
 from watcher.core.model import (
     DeliveryState,
     Edge,
+    Firing,
     Incident,
     Part,
     Resolution,
@@ -18,7 +19,7 @@ from watcher.core.model import (
     Subject,
     Transition,
 )
-from watcher.core.planning import Audience, Plan, Planned, plan
+from watcher.core.planning import Audience, Draft, Plan, plan
 
 CHAT = Audience("chat", chat=True, threads=True)
 LINES = Audience("lines", chat=True)
@@ -37,23 +38,25 @@ def edge(
     worsened: bool = False,
     subject: Subject | None = None,
     sequence: int = 1,
-) -> Planned:
+    severity: Severity = Severity.WARNING,
+) -> Draft:
     """One edge of the incident of Deployment number so and so."""
     incident = Incident(
-        f"incident-{number}", ZERO, ZERO, "below_minimum", Severity.WARNING, "1 of 3",
+        f"incident-{number}", ZERO, ZERO, "below_minimum", severity, "1 of 3",
         sequence=sequence, told=dict(told),
     )  # fmt: skip
     resolution = Resolution.DELETED if kind is Edge.CLOSED else None
     transition = Transition(kind, ZERO, incident, resolution, worsened)
-    return Planned(
+    return Draft(
         subject or Subject("prod", "shop", f"web-{number}", f"u{number}"),
-        transition,
+        Firing(incident),
+        transition=transition,
         silenced=silenced,
     )
 
 
 def planned(
-    *edges: Planned,
+    *edges: Draft,
     audiences: Iterable[Audience] = EVERYBODY,
     digests: Iterable[Digest] = (),
     storm: bool = False,
@@ -75,7 +78,7 @@ def rows(found: Plan, incident: str | None = None) -> list[str]:
     ]
 
 
-EDGES: dict[str, tuple[Planned, list[str]]] = {
+EDGES: dict[str, tuple[Draft, list[str]]] = {
     "degraded": (edge(Edge.DEGRADED), ["chat: post", "lines: post", "hook: event"]),
     "flapping": (edge(Edge.FLAPPING), ["chat: post", "lines: post", "hook: event"]),
     "updated, worse": (
@@ -215,7 +218,7 @@ def test_clusters_are_never_grouped():
     assert rows(again) == ["chat: post", "lines: post", "hook: event"]
 
 
-def storm_edges() -> list[Planned]:
+def storm_edges() -> list[Draft]:
     return [edge(Edge.DEGRADED, n) for n in range(20, 31)]
 
 
@@ -262,19 +265,16 @@ def test_members_end_through_their_digest():
 
 def test_digest_is_as_bad_as_its_worst():
     """One member with nothing serving makes the digest critical."""
-    worst = edge(Edge.DEGRADED, 30)
-    incident = replace(worst.transition.incident, severity=Severity.CRITICAL)
-    worst = replace(worst, transition=replace(worst.transition, incident=incident))
+    worst = edge(Edge.DEGRADED, 30, severity=Severity.CRITICAL)
     mild = [edge(Edge.DEGRADED, n) for n in range(11)]
     assert of(planned(*mild, storm=True), "chat").incident.severity is Severity.WARNING
     assert of(planned(*mild, worst, storm=True), "chat").incident.severity is Severity.CRITICAL
 
 
-def critical(number: int, kind: Edge = Edge.DEGRADED, told: Mapping[str, str] = {}) -> Planned:
+def critical(number: int, kind: Edge = Edge.DEGRADED, told: Mapping[str, str] = {}) -> Draft:
     """One with nothing serving; an update is one that got worse."""
-    what = edge(kind, number, told, worsened=kind is Edge.UPDATED)
-    incident = replace(what.transition.incident, severity=Severity.CRITICAL)
-    return replace(what, transition=replace(what.transition, incident=incident))
+    worsened = kind is Edge.UPDATED
+    return edge(kind, number, told, worsened=worsened, severity=Severity.CRITICAL)
 
 
 def called(found: Plan) -> list[bool]:

@@ -84,21 +84,13 @@ class Digest(Struct, frozen=True):
         return Firing(self.incident, self.joins_until, History(episodes=(self.called_at,)))
 
 
-class Digested(Struct, frozen=True):
-    """What a batch of edges does to digests."""
-
-    events: tuple[Event, ...]
-    deliveries: tuple[Delivery, ...]
-    digests: tuple[Digest, ...]
-
-
 def plan_digests(
     events: Sequence[Event],
     deliveries: Sequence[Delivery],
     known: Mapping[str, Digest],
     threads: Mapping[str, bool],
     now: datetime,
-) -> Digested:
+) -> list[tuple[Digest, Event, list[Delivery]]]:
     """Tell of every digest that the grouped ones among `deliveries` have joined or ended.
 
     `known` are all digests by id; `threads` says of the sinks that there are whether they can edit
@@ -109,16 +101,13 @@ def plan_digests(
     for delivery in deliveries:
         if delivery.state is DeliveryState.GROUPED and delivery.digest in known:
             grouped.setdefault(delivery.digest, []).append(edges[delivery.event])
-    told: list[Event] = []
-    planned: list[Delivery] = []
-    digests: list[Digest] = []
+    told = []
     for name, members in grouped.items():
         digest, event = _advance(known[name], members, now)
-        told.append(event)
         rows = _deliveries(event, digest, threads.get(digest.sink, False), now)
-        planned += rows if digest.sink in threads else map(sink_removed, rows)
-        digests.append(digest)
-    return Digested(tuple(told), tuple(planned), tuple(digests))
+        kept = rows if digest.sink in threads else [*map(sink_removed, rows)]
+        told.append((digest, event, kept))
+    return told
 
 
 def sink_removed(row: Delivery) -> Delivery:

@@ -1,6 +1,6 @@
 """An edge becomes deliveries, or a recorded reason why not: who is told what, in which parts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -10,6 +10,7 @@ from watcher.core.digests import GATHER, Digest, plan_digests, sink_removed
 from watcher.core.model import (
     ENDS,
     OPENINGS,
+    Baseline,
     Delivery,
     DeliveryState,
     Edge,
@@ -18,6 +19,9 @@ from watcher.core.model import (
     Incident,
     Meanwhile,
     Part,
+    Pending,
+    Phase,
+    Steady,
     Subject,
     Transition,
 )
@@ -31,18 +35,30 @@ class Audience(Struct, frozen=True):
     threads: bool = False
 
 
-class Planned(Struct, frozen=True):
-    """One edge to plan, with what it is about."""
+class Draft(Struct, frozen=True):
+    """What one subject is about to become, and the edge to tell, if there is one."""
 
     subject: Subject
-    transition: Transition
+    phase: Phase
+    baseline: Baseline | None = None
+    transition: Transition | None = None
     facts: Facts | None = None
     silenced: bool = False
     blind_for: timedelta | None = None
-    sudden: bool = False
-    """It opened without having been pending, so that no storm could be seen coming."""
     meanwhile: Meanwhile | None = None
     unseen: bool = False
+    forget: bool = False
+    """The subject is gone: its row goes with its last edge."""
+    sudden: bool = False
+    """It opens without having been pending, so that no storm could be seen coming."""
+    before: Phase | None = None
+    """What it is now."""
+
+    @property
+    def debounced(self) -> Pending | None:
+        """The fault that is over before anybody was to be told of it."""
+        over = isinstance(self.phase, Steady) and isinstance(self.before, Pending)
+        return self.before if over and isinstance(self.before, Pending) else None
 
 
 class Plan(Struct, frozen=True):
@@ -55,7 +71,7 @@ class Plan(Struct, frozen=True):
 
 
 def plan(
-    edges: Sequence[Planned],
+    drafts: Iterable[Draft],
     audiences: Iterable[Audience],
     now: datetime,
     *,
@@ -65,47 +81,45 @@ def plan(
     calm: bool = True,
     held: Sequence[tuple[Event, Incident]] = (),
 ) -> Plan:
-    """Plan edges of one cluster that are committed together.
+    """Plan the edges of those drafts that have one: they are of one cluster and committed together.
 
     `digests` are the open ones by id; with `storm`, openings join one, new or open, and so do those
     of `held`, whose posts still wait. Unless all was `calm`, sudden ones wait: they may be a storm.
     """
-    listeners = tuple(audiences)
-    joined = {a.name: _digest_for(a, digests, storm, now, cluster) for a in listeners}
+    listeners = {audience.name: audience for audience in audiences}
+    found = {n: _digest_for(a, digests, storm, now, cluster) for n, a in listeners.items()}
+    joined = {name: digest for name, digest in found.items() if digest is not None}
     events: list[Event] = []
     deliveries: list[Delivery] = []
     incidents: list[Incident] = []
     for event, incident in held:
-        rows = [_grouped(event, name, d.id, now) for name, d in joined.items() if d is not None]
-        deliveries += rows
-        incidents.append(
-            replace(incident, told=incident.told | {row.sink: row.digest for row in rows})
-        )
-    for edge in edges:
-        event = _event(edge)
-        wait = edge.sudden and not calm
-        calm = calm and not edge.sudden
-        told = dict(edge.transition.incident.told)
-        for audience in listeners:
-            if event.edge in OPENINGS and audience.name not in told:
-                digest = None if event.subject.is_cluster else joined[audience.name]
-                deliveries += _opening(event, audience, digest, edge.silenced, now, told, wait)
-            else:
-                deliveries += _news(event, audience, told, edge.silenced, now)
-        deliveries += _for_absent(event, {a.name for a in listeners}, told, now)
+        deliveries += [_grouped(event, name, digest.id, now) for name, digest in joined.items()]
+        told = incident.told | {name: digest.id for name, digest in joined.items()}
+        incidents.append(replace(incident, told=told))
+    for draft in drafts:
+        if (edge := draft.transition) is None:
+            continue
+        event = _event(draft, edge)
+        wait = draft.sudden and not calm
+        calm = calm and not draft.sudden
+        told = dict(edge.incident.told)
+        for name, audience in listeners.items():
+            digest = joined[name].id if name in joined and not event.subject.is_cluster else ""
+            deliveries += _tell(event, audience, told, digest, draft.silenced, now, wait)
+        deliveries += _for_absent(event, listeners.keys(), told, now)
         events.append(event)
-        incident = edge.transition.incident
-        silenced = edge.silenced and not told if event.edge in OPENINGS else incident.silenced
-        incidents.append(replace(incident, told=told, silenced=silenced))
-    known = {**digests, **{d.id: d for d in joined.values() if d is not None}}
-    threads = {a.name: a.threads for a in listeners}
+        opens = event.edge in OPENINGS
+        silenced = draft.silenced and not told if opens else edge.incident.silenced
+        incidents.append(replace(edge.incident, told=told, silenced=silenced))
+    known = {**digests, **{digest.id: digest for digest in joined.values()}}
+    threads = {name: audience.threads for name, audience in listeners.items()}
     every = (*(event for event, _ in held), *events)
     opened = plan_digests(every, deliveries, known, threads, now)
     return Plan(
-        (*events, *opened.events),
-        (*deliveries, *opened.deliveries),
+        (*events, *(event for _, event, _ in opened)),
+        (*deliveries, *(row for _, _, rows in opened for row in rows)),
         tuple(incidents),
-        opened.digests,
+        tuple(digest for digest, _, _ in opened),
     )
 
 
@@ -120,28 +134,27 @@ def _digest_for(
     return Digest.begin(cluster, audience.name, now) if storm else None
 
 
-def _event(edge: Planned) -> Event:
-    t = edge.transition
-    i = t.incident
+def _event(draft: Draft, edge: Transition) -> Event:
+    i = edge.incident
     return Event(
         incident=i.id,
         sequence=i.sequence,
-        edge=t.edge,
-        subject=edge.subject,
-        at=t.at,
+        edge=edge.edge,
+        subject=draft.subject,
+        at=edge.at,
         since=i.since,
         opened_at=i.opened_at,
         reason=i.reason,
         severity=i.severity,
         message=i.message,
-        resolution=t.resolution,
-        worsened=t.worsened,
+        resolution=edge.resolution,
+        worsened=edge.worsened,
         was_critical=i.was_critical,
         flapping=i.flapping,
-        facts=edge.facts,
-        blind_for=edge.blind_for.total_seconds() if edge.blind_for is not None else None,
-        meanwhile=edge.meanwhile,
-        unseen=edge.unseen,
+        facts=draft.facts,
+        blind_for=draft.blind_for.total_seconds() if draft.blind_for is not None else None,
+        meanwhile=draft.meanwhile,
+        unseen=draft.unseen,
     )
 
 
@@ -158,52 +171,43 @@ def _grouped(event: Event, sink: str, digest: str, now: datetime) -> Delivery:
     return _delivery(event, sink, Part.POST, now, DeliveryState.GROUPED, "storm", digest)
 
 
-def _suppressed(event: Event, audience: Audience, reason: str, now: datetime) -> list[Delivery]:
-    part = Part.POST if audience.chat else Part.EVENT
-    return [_delivery(event, audience.name, part, now, DeliveryState.SUPPRESSED, reason)]
-
-
-def _opening(
+def _tell(
     event: Event,
     audience: Audience,
-    digest: Digest | None,
+    told: dict[str, str],
+    digest: str,
     silenced: bool,
     now: datetime,
-    told: dict[str, str],
     wait: bool,
 ) -> list[Delivery]:
-    if silenced:
-        return _suppressed(event, audience, "silenced", now)
-    told[audience.name] = digest.id if digest is not None else ""
-    if digest is not None:
-        return [_grouped(event, audience.name, digest.id, now)]
-    if not audience.chat:
-        return [_delivery(event, audience.name, Part.EVENT, now)]
-    return [_delivery(event, audience.name, Part.POST, now + GATHER if wait else now)]
+    """One audience's rows; an opening that it is told, in a digest or not, is noted in `told`."""
+    name, single = audience.name, Part.POST if audience.chat else Part.EVENT
+    opens = event.edge in OPENINGS and name not in told
+    if why_not := _why_not(event, audience, told, silenced):
+        return [_delivery(event, name, single, now, DeliveryState.SUPPRESSED, why_not)]
+    if opens:
+        told[name] = digest
+    if told[name]:
+        return [_grouped(event, name, told[name], now)]
+    if opens:
+        return [_delivery(event, name, single, now + GATHER if wait and audience.chat else now)]
+    parts = (Part.EDIT, Part.REPLY) if audience.threads else (single,)
+    return [_delivery(event, name, part, now) for part in parts]
 
 
-def _news(
-    event: Event, audience: Audience, told: Mapping[str, str], silenced: bool, now: datetime
-) -> list[Delivery]:
-    """What follows an opening: only for those who were told it."""
-    if audience.name not in told:
-        return _suppressed(event, audience, "never_told", now)
+def _why_not(event: Event, audience: Audience, told: Mapping[str, str], silenced: bool) -> str:
+    """What follows an opening is only for those who were told it; empty if this one is."""
+    if event.edge not in OPENINGS and audience.name not in told:
+        return "never_told"
     if silenced and event.edge not in ENDS:
-        return _suppressed(event, audience, "silenced", now)
-    name = audience.name
-    if digest := told[name]:
-        return [_grouped(event, name, digest, now)]
-    if not audience.chat:
-        return [_delivery(event, name, Part.EVENT, now)]
-    if audience.threads:
-        return [_delivery(event, name, part, now) for part in (Part.EDIT, Part.REPLY)]
-    if event.edge is Edge.UPDATED and not event.worsened:
-        return _suppressed(event, audience, "not_worsened", now)
-    return [_delivery(event, name, Part.POST, now)]
+        return "silenced"
+    posts_only = audience.chat and not audience.threads and not told.get(audience.name)
+    mild = event.edge is Edge.UPDATED and not event.worsened
+    return "not_worsened" if posts_only and mild else ""
 
 
 def _for_absent(
-    event: Event, present: set[str], told: Mapping[str, str], now: datetime
+    event: Event, present: Collection[str], told: Mapping[str, str], now: datetime
 ) -> list[Delivery]:
     """A sink that was told and is configured no more keeps its row, or that of its digest."""
     if event.edge in OPENINGS:
