@@ -47,8 +47,6 @@ def settle(
 ) -> Baseline:
     """Take in the verdict: what is settled is the measure of what comes after."""
     if verdict.health in SETTLED:
-        if _same_promise(baseline, s):
-            return baseline
         return _settled(s.desired, s.floor, s.serving)
     if s.malformed or s.deleting:
         return baseline
@@ -115,17 +113,6 @@ def _settled(desired: int, floor: int, serving: int) -> Baseline:
 
 def _durable(b: Baseline) -> tuple[object, ...]:
     return b.settled, b.desired, b.floor, b.raised_to, b.raised_at
-
-
-def _same_promise(b: Baseline, s: DeploymentSnapshot) -> bool:
-    return (
-        b.settled
-        and b.desired == s.desired
-        and b.floor == s.floor
-        and b.serving == s.serving
-        and b.raised_at is None
-        and b.progressed_at is None
-    )
 
 
 def _raises(b: Baseline, s: DeploymentSnapshot, now: datetime) -> Baseline:

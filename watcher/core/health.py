@@ -1,4 +1,4 @@
-"""What a Deployment's own words say of it at one instant: eighteen rules, the first match wins.
+"""What a Deployment's own words say of it at one instant: of these rules the first match wins.
 
 Sources: the Deployment controller's conditions and counters
 (https://kubernetes.io/docs/concepts/workloads/controllers/deployment/#deployment-status). A page is
@@ -6,7 +6,7 @@ owed for lost capacity and for a rollout that cannot finish, not for one that is
 """
 
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from watcher.core.model import (
@@ -43,25 +43,13 @@ def assess(
         return Assessment(Health.UNKNOWN, "malformed", s.malformed)
     if s.deleting:
         return _DELETING
+    on_its_way = partial(_progressing, s, baseline, now, policy)
     if not s.has_status or (s.generation is not None and s.observed_generation < s.generation):
-        return _progressing(
-            s,
-            baseline,
-            now,
-            policy,
-            "spec_not_observed",
-            "the controller has not acted on the latest change yet",
-        )
+        words = "the controller has not acted on the latest change yet"
+        return on_its_way("spec_not_observed", words)
     if s.desired == 0:
         if s.replicas:
-            return _progressing(
-                s,
-                baseline,
-                now,
-                policy,
-                "scaling_down",
-                f"scaling to zero, {s.replicas} pods remain",
-            )
+            return on_its_way("scaling_down", f"scaling to zero, {s.replicas} pods remain")
         return Assessment(Health.SCALED_TO_ZERO, "scaled_to_zero", "Scaled to zero")
 
     floor, serving = s.floor, s.serving
@@ -72,54 +60,34 @@ def assess(
     if s.paused:
         if short and ever_available(s, baseline):
             return _short(s, "its rollout is paused")
-        return Assessment(
-            Health.PAUSED, "paused", f"Rollout paused, {counts(s.available, s.desired, floor)}"
-        )
+        words = f"Rollout paused, {counts(s.available, s.desired, floor)}"
+        return Assessment(Health.PAUSED, "paused", words)
     if (progressing := s.progressing_condition) is not None and progressing.status == "False":
         return _degraded(s, _STALLED.get(progressing.reason, "progress_false"), _words(progressing))
-    if short:
-        if failing is not None:
-            return _degraded(s, "pods_not_created", _words(failing))
-        if not ever_available(s, baseline):
-            return _progressing(s, baseline, now, policy, "first_rollout", "first rollout")
-        if in_flight and (s.recreate or floor == 0):
-            reason = "recreate_gap" if s.recreate else "rolling_out"
-            return _progressing(
-                s, baseline, now, policy, reason, "rolling out, the strategy permits the gap"
-            )
-        if (grace_ends := _grace_ends(s, baseline, policy)) is not None and now < grace_ends:
-            return _progressing(s, baseline, now, policy, "scaling_up", "scaling up", grace_ends)
-        return _short(s)
     if failing is not None:
         return _degraded(s, "pods_not_created", _words(failing))
-    if (
-        (condition := s.available_condition) is not None
-        and condition.status == "False"
-        and s.available >= s.desired
-    ):
+    if short:
+        if not ever_available(s, baseline):
+            return on_its_way("first_rollout", "first rollout")
+        if in_flight and (s.recreate or floor == 0):
+            reason = "recreate_gap" if s.recreate else "rolling_out"
+            return on_its_way(reason, "rolling out, the strategy permits the gap")
+        if (grace_ends := _grace_ends(s, baseline, policy)) is not None and now < grace_ends:
+            return on_its_way("scaling_up", "scaling up", grace_ends)
+        return _short(s)
+    condition = s.available_condition
+    if condition is not None and condition.status == "False" and s.available >= s.desired:
         return _degraded(s, "available_false", _words(condition))
     if in_flight:
-        return _progressing(s, baseline, now, policy, "rolling_out", "rolling out")
+        return on_its_way("rolling_out", "rolling out")
     if s.min_ready_seconds > 0 and s.ready >= s.desired > s.available:
-        return _progressing(
-            s,
-            baseline,
-            now,
-            policy,
-            "min_ready_wait",
-            f"waiting for minReadySeconds ({s.min_ready_seconds})",
-        )
+        words = f"waiting for minReadySeconds ({s.min_ready_seconds})"
+        return on_its_way("min_ready_wait", words)
     if s.updated < s.desired or s.replicas < s.desired:
-        return _progressing(s, baseline, now, policy, "scaling_up", "scaling up")
+        return on_its_way("scaling_up", "scaling up")
     if s.available < s.desired:
-        return _progressing(
-            s,
-            baseline,
-            now,
-            policy,
-            "short_within_budget",
-            "some pods are down, within what the strategy allows",
-        )
+        words = "some pods are down, within what the strategy allows"
+        return on_its_way("short_within_budget", words)
     return _healthy(s.available, s.desired, floor)
 
 
@@ -151,9 +119,7 @@ def fault_asserted_at(s: DeploymentSnapshot, verdict: Assessment) -> datetime | 
             condition, status = s.available_condition, "False"
         case _:
             return None
-    return (
-        condition.transitioned_at if condition is not None and condition.status == status else None
-    )
+    return condition.transitioned_at if condition and condition.status == status else None
 
 
 def hold(s: DeploymentSnapshot, verdict: Assessment, policy: HealthPolicy) -> timedelta:
@@ -169,16 +135,8 @@ def hold(s: DeploymentSnapshot, verdict: Assessment, policy: HealthPolicy) -> ti
 
 def facts(s: DeploymentSnapshot) -> Facts:
     """The numbers that a message shows."""
-    return Facts(
-        s.desired,
-        s.floor,
-        s.updated,
-        s.ready,
-        s.available,
-        old_serving(s),
-        s.generation,
-        s.revision,
-    )
+    old, generation = old_serving(s), s.generation
+    return Facts(s.desired, s.floor, s.updated, s.ready, s.available, old, generation, s.revision)
 
 
 def old_serving(s: DeploymentSnapshot) -> int:

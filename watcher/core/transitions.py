@@ -34,6 +34,7 @@ from watcher.core.policy import Flapping, HealthPolicy
 STEADY = Steady()
 NO_TIME = timedelta(0)
 _NO_NEWS = ("spec_not_observed", "malformed")
+_WORSE = Severity.WARNING, Severity.CRITICAL
 _CLOSING = {
     Health.SCALED_TO_ZERO: Resolution.SCALED_TO_ZERO,
     Health.PAUSED: Resolution.PAUSED,
@@ -82,7 +83,7 @@ def expire(
         case Pending():
             return _open(phase, at, policy, subject)
         case Firing():
-            incident = _next(phase.incident, flapping=False)
+            incident = replace(_next(phase.incident), flapping=False)
             return Firing(incident), Transition(Edge.UPDATED, at, incident)
         case Clearing():
             return _recover(phase, at, policy.flapping)
@@ -146,15 +147,12 @@ def _hold(
     if isinstance(phase, Steady):
         since = seed or now
         history = _episode(phase.history, now, flapping)
-        return Pending(
-            since, since + hold, hold, verdict.reason, severity, verdict.message, False, history
-        )
+        due, reason, message = since + hold, verdict.reason, verdict.message
+        return Pending(since, due, hold, reason, severity, message, history=history)
     since, due = phase.since, phase.due
     if seed is not None and seed > since:
         since, due = seed, seed + hold
-    elif hold < phase.hold or (
-        phase.severity is Severity.WARNING and severity is Severity.CRITICAL
-    ):
+    elif hold < phase.hold or (phase.severity, severity) == _WORSE:
         due = min(due, now + hold)
     elif hold != phase.hold or verdict.reason != phase.reason:
         due = since + hold
@@ -192,8 +190,7 @@ def _open(phase: Pending, at: datetime, policy: HealthPolicy, subject: Subject) 
 def _announced(
     phase: Firing | Clearing, verdict: Assessment, now: datetime, policy: HealthPolicy
 ) -> Step:
-    resolution = _CLOSING.get(verdict.health)
-    if resolution is not None:
+    if resolution := _CLOSING.get(verdict.health):
         return close(phase, resolution, now)
     match verdict.health:
         case Health.HEALTHY:
@@ -231,7 +228,7 @@ def _still_degraded(
         if isinstance(phase, Firing) and due == phase.due:
             return phase, None
         return Firing(incident, due, history), None
-    worsened = (incident.severity, severity) == (Severity.WARNING, Severity.CRITICAL)
+    worsened = (incident.severity, severity) == _WORSE
     incident = replace(
         incident,
         reason=verdict.reason,
@@ -241,10 +238,8 @@ def _still_degraded(
     )
     if incident.flapping:  # it was told once, and is quiet until it is stable
         return Firing(incident, due, history), None
-    incident = _next(incident)
-    return Firing(incident, due, history), Transition(
-        Edge.UPDATED, now, incident, worsened=worsened
-    )
+    told = Transition(Edge.UPDATED, now, _next(incident), worsened=worsened)
+    return Firing(told.incident, due, history), told
 
 
 def _recover(phase: Clearing, at: datetime, flapping: Flapping) -> Step:
@@ -256,9 +251,8 @@ def _recover(phase: Clearing, at: datetime, flapping: Flapping) -> Step:
     return Steady(history), Transition(Edge.RECOVERED, at, incident)
 
 
-def _next(incident: Incident, flapping: bool | None = None) -> Incident:
-    kept = incident.flapping if flapping is None else flapping
-    return replace(incident, sequence=incident.sequence + 1, flapping=kept)
+def _next(incident: Incident) -> Incident:
+    return replace(incident, sequence=incident.sequence + 1)
 
 
 def _episode(history: History, now: datetime, flapping: Flapping) -> History:
