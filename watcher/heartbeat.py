@@ -1,6 +1,7 @@
 """One cluster's probes become its own phase: connected, or the one incident while it is out of sight."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,7 +11,7 @@ from watcher.core import transitions
 from watcher.core.model import ENDS, Edge, Firing, Meanwhile, Pending, Phase, Subject, Transition
 from watcher.core.planning import Draft
 from watcher.core.policy import ClusterPolicy, Flapping, HealthPolicy
-from watcher.core.reachability import Judged, Signs, assess_cluster
+from watcher.core.reachability import Signs, assess_cluster
 from watcher.errors import ClusterError, Forbidden, StoreError, Throttled, Unauthorized
 from watcher.ports import Probe, Saved
 from watcher.recording import Recorder
@@ -27,25 +28,20 @@ _CONFIRM: Final = timedelta(seconds=1)
 _LATELY: Final = timedelta(minutes=1)
 
 
+@dataclass(eq=False)
 class Heartbeat:
     """Judges one API server. Every method is a step that its caller awaits in turn."""
 
-    def __init__(
-        self,
-        view: ClusterView,
-        recorder: Recorder,
-        policy: ClusterPolicy,
-        started_at: datetime,
-        meanwhile: Callable[[datetime, datetime], Meanwhile],
-    ) -> None:
-        """`meanwhile` reports what changed between two times, of which the second is now."""
-        self.view = view
-        self.policy = policy
-        self._recorder = recorder
-        self._subject = Subject(view.name)
+    view: ClusterView
+    recorder: Recorder
+    policy: ClusterPolicy
+    started_at: datetime
+    meanwhile: Callable[[datetime, datetime], Meanwhile]
+    """Reports what changed between two times, of which the second is now."""
+
+    def __post_init__(self) -> None:
+        self._subject = Subject(self.view.name)
         self._signs = Signs()
-        self._started_at = started_at
-        self._meanwhile = meanwhile
         self._partial = False
         """Whether some of what the outage hid was judged before its end: then none is reported."""
         self._not_before: datetime | None = None
@@ -56,7 +52,7 @@ class Heartbeat:
 
         What the other only suspected is to be seen anew.
         """
-        self._signs, self._started_at = former._signs, former._started_at
+        self._signs, self.started_at = former._signs, former.started_at
         for name in ("probe", "probed_at", "version", "failed_at"):
             setattr(self.view, name, getattr(former.view, name))
         for row in saved:
@@ -83,10 +79,8 @@ class Heartbeat:
         A server that gave no answer is asked every 5 s, one that has just come back after 1 s.
         """
         if probe.error is None:
-            unsure = (
-                self.view.incident is not None and self._signs.successes < self.policy.successes
-            )
-            return now + _CONFIRM if unsure else None
+            unsure = self._signs.successes < self.policy.successes
+            return now + _CONFIRM if unsure and self.view.incident is not None else None
         if self.view.failed_at is None or now - self.view.failed_at > _LATELY:
             return None
         return now + max(_LOOK, probe.error.retry_after or _LOOK)
@@ -95,28 +89,19 @@ class Heartbeat:
         """Judge by what is known of the streams and probes now."""
         if self.view.probe is None:
             return
-        in_outage = self.view.incident is not None
-        self._partial |= in_outage and self.view.outage is None
+        view, in_outage = self.view, self.view.incident is not None
+        self._partial |= in_outage and view.outage is None
         judged = assess_cluster(self._current(now), self.policy, now, in_outage)
-        self.view.reason = judged.verdict.reason
-        phase, transition = self._observe(judged, now)
-        await self._advance(phase, transition, now)
+        verdict, view.reason = judged.verdict, judged.verdict.reason
+        step = transitions.observe(
+            view.phase, verdict, now, _AT_ONCE, self._subject, hold=judged.hold, seed=judged.since
+        )
+        await self._advance(*step, now)
 
     async def expire_due(self, now: datetime) -> None:
         """Announce an outage whose hold is over."""
         step = transitions.expire(self.view.phase, now, _AT_ONCE, self._subject)
         await self._advance(*step, now)
-
-    def _observe(self, judged: Judged, now: datetime) -> transitions.Step:
-        return transitions.observe(
-            self.view.phase,
-            judged.verdict,
-            now,
-            _AT_ONCE,
-            self._subject,
-            hold=judged.hold,
-            seed=judged.since,
-        )
 
     async def _advance(self, phase: Phase, transition: Transition | None, now: datetime) -> None:
         before = self.view.phase
@@ -128,12 +113,12 @@ class Heartbeat:
             # After a restart the one is known, before its first failed probe the other.
             since = min(self.view.blind_since or now, before.incident.since)
             blind_for = now - since
-            meanwhile = None if self._partial else self._meanwhile(since, now)
+            meanwhile = None if self._partial else self.meanwhile(since, now)
         draft = Draft(
             self._subject, phase, transition=transition, blind_for=blind_for, meanwhile=meanwhile
         )
         try:
-            self.view.phase = (await self._recorder.commit([draft], now))[0]
+            self.view.phase = (await self.recorder.commit([draft], now))[0]
         except StoreError:
             self._not_before = now + _RETRY
             return
@@ -147,10 +132,9 @@ class Heartbeat:
         s, error = self._signs, probe.error
         match error:
             case None:
+                since = s.answering_since or now
                 return Signs(
-                    successes=s.successes + 1,
-                    connected_before=True,
-                    answering_since=s.answering_since or now,
+                    successes=s.successes + 1, connected_before=True, answering_since=since
                 )
             case Unauthorized() | Forbidden() | Throttled():
                 throttled = isinstance(error, Throttled)
@@ -177,13 +161,10 @@ class Heartbeat:
 
     def _current(self, now: datetime) -> Signs:
         """The probes' signs, with what the streams say of themselves."""
-        s = replace(
-            self._signs,
-            last_byte_at=self.view.last_byte_at(),
-            in_sight=self.view.in_sight(now),
-        )
+        heard, in_sight = self.view.last_byte_at(), self.view.in_sight(now)
+        s = replace(self._signs, last_byte_at=heard, in_sight=in_sight)
         broken: list[tuple[datetime, ClusterError | None]] = [
-            (scope.broken_at or self._started_at, scope.error)
+            (scope.broken_at or self.started_at, scope.error)
             for scope in self.view.scopes.values()
             if not (scope.listed_at and scope.open)
         ]
@@ -193,12 +174,8 @@ class Heartbeat:
         # What the API server says, it says since it began to answer.
         since = max(since, s.answering_since or since)
         if isinstance(error, Unauthorized | Forbidden) and s.refused_since is None:
-            s = replace(
-                s,
-                refused_since=since,
-                refusal=str(error),
-                refused_with_403=isinstance(error, Forbidden),
-            )
+            forbidden = isinstance(error, Forbidden)
+            s = replace(s, refused_since=since, refusal=str(error), refused_with_403=forbidden)
         elif isinstance(error, Throttled) and s.throttled_since is None:
             s = replace(s, throttled_since=since)
         return replace(s, unseen_since=since, unseen=str(error or ""))

@@ -3,16 +3,38 @@
 import base64
 import ipaddress
 import re
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
-_CHANNEL: Final = re.compile(r"[CGD][A-Z0-9]{7,20}|#[^\s#@<>|,:]{1,80}")
-_HEADER: Final = re.compile(
-    r"(?!(?:webhook|content)-|(?:host|content)$)[!#$%&'*+.^_`|~0-9a-z-]+", re.I
-)
-_MENTION: Final = re.compile(r"[UWS][A-Z0-9]{5,20}|here|channel|everyone")
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):([0-9]{1,5})")
 _STORE: Final = re.compile(r"(sqlite:///|postgresql://)\S+")
+
+
+def _rule(pattern: str, wrong: str) -> Callable[[str], str]:
+    """Make a check that gives back a text of this form, and raises ValueError with these words."""
+    form = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not form.fullmatch(text):
+            raise ValueError(wrong)
+        return text
+
+    return check
+
+
+check_channel: Final = _rule(
+    r"[CGD][A-Z0-9]{7,20}|#[^\s#@<>|,:]{1,80}",
+    "must be a channel id such as C0123456789, or #name",
+)
+check_header: Final = _rule(
+    r"(?i)(?!(?:webhook|content)-|(?:host|content)$)[!#$%&'*+.^_`|~0-9a-z-]+",
+    "is no name of a header that can be set (content-*, webhook-*, host cannot)",
+)
+check_mention: Final = _rule(
+    r"[UWS][A-Z0-9]{5,20}|here|channel|everyone",
+    "must be the id of a user (U…) or a group (S…), or here or channel",
+)
 
 
 def check_url(url: str, allow_http: bool) -> str:
@@ -55,29 +77,6 @@ def signing_key(secret: str) -> bytes:
     if not key:
         raise ValueError("whsec_ must be followed by base64 of the key")
     return key
-
-
-def check_channel(channel: str) -> str:
-    """Return the channel if Slack may know it; raises ValueError."""
-    if not _CHANNEL.fullmatch(channel):
-        raise ValueError("must be a channel id such as C0123456789, or #name")
-    return channel
-
-
-def check_header(name: str) -> str:
-    """Return the name of a header that may be added to ours; raises ValueError."""
-    if not _HEADER.fullmatch(name):
-        raise ValueError(
-            "is no name of a header that can be set (content-*, webhook-*, host cannot)"
-        )
-    return name
-
-
-def check_mention(whom: str) -> str:
-    """Return whom Slack can call: an id of a user or group, or a word for many; raises ValueError."""
-    if not _MENTION.fullmatch(whom):
-        raise ValueError("must be the id of a user (U…) or a group (S…), or here or channel")
-    return whom
 
 
 def check_line(text: str) -> str:
