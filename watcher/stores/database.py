@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Engine, func, inspect, select, text
@@ -17,6 +18,7 @@ from watcher.stores.transactions import Lease, store_error
 # The driver of PostgreSQL and Alembic take long to import: whoever needs them does it.
 
 _NEWEST: Final = f"{REVISION:04}"
+_MIGRATION: Final = 0x77617463  # the key of the lock that migrations wait for each other by
 _NEXT: Final = f"{REVISION + 1:04}"  # they sort as text
 
 
@@ -27,43 +29,38 @@ def open_store(url: str, *, exclusive: bool = False) -> SqlStore:
     process dies, in PostgreSQL whoever has the lease. SQLite's schema is brought up to date here.
     PostgreSQL need not even be there yet, and each connection to it refuses a schema it cannot use.
     """
-    parsed = _parsed(url)
-    if _is_postgresql(parsed):
+    where = _find(url)
+    if isinstance(where, URL):
         from watcher.stores import postgresql
 
         row = postgresql.RowLease() if exclusive else Lease()
-        return SqlStore(postgresql.engine(parsed, _usable), row, cut=postgresql.cut)
-    path = sqlite.find(parsed)
-    with _explained(str(path)), ExitStack() as held:
+        return SqlStore(postgresql.engine(where, _usable), row, cut=postgresql.cut)
+    with _explained(where) as name, ExitStack() as held:
         if exclusive:
-            held.enter_context(sqlite.locked(path))
-        with sqlite.alone(path):
-            engine = sqlite.engine(path)
+            held.enter_context(sqlite.locked(where))
+        with sqlite.alone(where):
+            engine = sqlite.engine(where)
             if exclusive:
-                sqlite.check(path, engine)
-            before, _ = _bring_up_to_date(engine, str(path))
-        lease = sqlite.FileLease(path) if exclusive else Lease()
+                sqlite.check(where, engine)
+            before, _ = _bring_up_to_date(engine, name)
+        lease = sqlite.FileLease(where) if exclusive else Lease()
         return SqlStore(engine, lease, release=held.pop_all().close, empty=before is None)
 
 
 @contextmanager
 def reading(url: str) -> Iterator[tuple[Connection, bool]]:
     """The record as it is at this instant, and whether a process has it in use. Raises StoreError."""
-    parsed = _parsed(url)
-    with ExitStack() as held:
-        name, engine, alive = "the store", None, False
-        if _is_postgresql(parsed):
+    where = _find(url)
+    with _explained(where) as name, ExitStack() as held:
+        if isinstance(where, URL):
             from watcher.stores import postgresql
 
-            engine = postgresql.engine(parsed, _usable)
+            engine, alive = postgresql.engine(where, _usable), False
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        elif where.exists():
+            engine, alive = sqlite.engine(where), sqlite.in_use(where)
         else:
-            path = sqlite.find(parsed)
-            name = str(path)
-            if not path.exists():
-                raise StoreError(f"there is no store at {path}")
-            engine, alive = sqlite.engine(path), sqlite.in_use(path)
-        held.enter_context(_explained(name))
+            raise StoreError(f"there is no store at {where}")
         held.callback(engine.dispose)
         _usable(_revision(engine), name)
         db = held.enter_context(engine.connect())
@@ -72,42 +69,38 @@ def reading(url: str) -> Iterator[tuple[Connection, bool]]:
 
 def migrate(url: str) -> tuple[str | None, str]:
     """Bring the schema up to date; say from which revision (None: there was none) to which."""
-    parsed = _parsed(url)
-    with ExitStack() as held:
-        if _is_postgresql(parsed):
+    where = _find(url)
+    with _explained(where) as name, ExitStack() as held:
+        if isinstance(where, URL):
             from watcher.stores import postgresql
 
-            name, engine = "the store", postgresql.engine(parsed)
+            engine = postgresql.engine(where)
         else:
-            path = sqlite.find(parsed)
-            name = str(path)
-            held.enter_context(_explained(name))
-            held.enter_context(sqlite.alone(path))
-            engine = sqlite.engine(path)
+            held.enter_context(sqlite.alone(where))
+            engine = sqlite.engine(where)
         held.callback(engine.dispose)
-        with _explained(name):
-            return _bring_up_to_date(engine, name)
+        return _bring_up_to_date(engine, name)
 
 
-def _parsed(url: str) -> URL:
+def _find(url: str) -> Path | URL:
+    """Where SQLite's file is, or the PostgreSQL server."""
     try:
         parsed = make_url(url)
     except ArgumentError:
         raise StoreError("the store's URL cannot be read: sqlite:///file.db is one") from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        kind = parsed.get_backend_name()
+    if (kind := parsed.get_backend_name()) == "sqlite":
+        return sqlite.find(parsed)
+    if kind != "postgresql":
         raise StoreError(f"no store for {kind!r} URLs; sqlite:///file.db is one, postgresql://…")
     return parsed
 
 
-def _is_postgresql(url: URL) -> bool:
-    return url.get_backend_name() == "postgresql"
-
-
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _explained(where: Path | URL) -> Iterator[str]:
+    """Give the store's name, and put it before what goes wrong."""
+    name = str(where) if isinstance(where, Path) else "the store"
     try:
-        yield
+        yield name
     except OSError as error:
         raise StoreError(f"{error.filename or name}: {error.strerror}") from error
     except SQLAlchemyError as error:
@@ -120,10 +113,8 @@ def _bring_up_to_date(engine: Engine, name: str) -> tuple[str | None, str]:
         from watcher.stores.migrations import upgrade
 
         with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as db:
-            if db.dialect.name == "postgresql":
-                from watcher.stores import postgresql
-
-                postgresql.alone(db)
+            if db.dialect.name == "postgresql":  # until nobody else migrates
+                db.execute(select(func.pg_advisory_xact_lock(_MIGRATION)))
             upgrade(db)  # nothing, if another process was first
         return found, _NEWEST
     _usable(found, name)

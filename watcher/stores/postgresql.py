@@ -8,17 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 import psycopg
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    create_engine,
-    event,
-    func,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, create_engine, event, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -34,7 +24,6 @@ _SESSION: Final = (
     # keep its locks, or nobody could take over.
     "SET statement_timeout = '5s'; SET idle_in_transaction_session_timeout = '3s'"
 )
-_MIGRATION: Final = 0x77617463  # the key of the lock that migrations wait for each other by
 _l = leases.c
 _clock: Final = func.clock_timestamp()
 _MINE: Final = _l.name == "writer"
@@ -76,11 +65,6 @@ def _begin_session(connection: psycopg.Connection) -> str | None:
     return str(row[0]) if row else None
 
 
-def alone(db: Connection) -> None:
-    """Wait until nobody else migrates, and hold that until the transaction ends."""
-    db.execute(select(func.pg_advisory_xact_lock(_MIGRATION)))
-
-
 def cut(connection: psycopg.Connection | None) -> None:
     """End a connection whose server says nothing: what waits for it fails at once."""
     if connection is None:
@@ -101,11 +85,11 @@ class RowLease(Lease):
 
     def __init__(self) -> None:
         self._holder = f"{socket.gethostname()}, pid {os.getpid()}"
-        self._token: int | None = None
+        self._token = 0  # which nobody has ever had
 
     def acquire(self, db: Connection) -> bool:
         """Take it if nobody has it, or again if it was ours; with a new token in any case."""
-        free = or_(_l.expires_at <= _clock, _l.token == (self._token or 0))
+        free = (_l.expires_at <= _clock) | (_l.token == self._token)
         seen = db.execute(select(_l.token, free).where(_MINE)).first()
         if seen is not None and not seen[1]:
             return False  # without a lock that its holder would have to wait for
@@ -133,4 +117,4 @@ class RowLease(Lease):
         db.execute(update(leases).where(self._ours()).values(expires_at=_clock))
 
     def _ours(self) -> ColumnElement[bool]:
-        return (_l.name == "writer") & (_l.token == (self._token or 0))
+        return _MINE & (_l.token == self._token)

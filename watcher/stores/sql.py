@@ -4,17 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    bindparam,
-    delete,
-    exists,
-    func,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from watcher.core.ledger import UNSETTLED
@@ -37,11 +27,6 @@ _FORGET = delete(phases).where(
 
 _ASIDE: Final = "unreadable/"
 _KEPT = ~phases.c.uid.startswith(_ASIDE)
-_RENAME = (
-    update(phases)
-    .where(phases.c.cluster == bindparam("of_cluster"), phases.c.uid == bindparam("damaged"))
-    .values(uid=bindparam("of_uid"))
-)
 
 
 class SqlStore(Ledger):
@@ -52,8 +37,8 @@ class SqlStore(Ledger):
         engine: Engine,
         lease: Lease,
         *,
-        cut: Callable[[Any], None] | None = None,
-        release: Callable[[], None] | None = None,
+        cut: Callable[[Any], None] = lambda _: None,
+        release: Callable[[], None] = lambda: None,
         empty: bool = False,
     ) -> None:
         super().__init__(engine, lease, cut, release)
@@ -230,9 +215,10 @@ class SqlStore(Ledger):
 def _set_aside(db: Connection, cluster: str, uids: Sequence[str]) -> None:
     """Keep what cannot be read where nobody looks for it, for whoever wants to mend it."""
     for uid in uids:
-        aside = {"of_cluster": cluster, "of_uid": f"{_ASIDE}{uid}"}
-        db.execute(_FORGET, aside)
-        db.execute(_RENAME, {**aside, "damaged": uid})
+        aside = f"{_ASIDE}{uid}"
+        db.execute(_FORGET, {"of_cluster": cluster, "of_uid": aside})
+        mine = (phases.c.cluster == cluster, phases.c.uid == uid)
+        db.execute(update(phases).where(*mine).values(uid=aside))
 
 
 def _add_or_group(insert: Insert) -> Insert:

@@ -45,8 +45,8 @@ class Transactions:
         self,
         engine: Engine,
         lease: Lease,
-        cut: Callable[[Any], None] | None = None,
-        release: Callable[[], None] | None = None,
+        cut: Callable[[Any], None] = lambda _: None,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
         self._reads = engine
         self._writes = engine.execution_options(begin="BEGIN IMMEDIATE")
@@ -76,12 +76,10 @@ class Transactions:
 
     async def close(self) -> None:
         """Let go of the database, and of what is still waiting for it."""
-        if self._cut is not None:
-            self._cut(self._in_use)
+        self._cut(self._in_use)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._reads.dispose)
         self._thread.shutdown()
-        if self._release is not None:
-            self._release()
+        self._release()
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         """Checked in the very transaction: what was stopped in between writes nothing any more."""
@@ -124,8 +122,7 @@ class Transactions:
             async with asyncio.timeout(_LONGEST):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
         except TimeoutError:
-            if self._cut is not None:
-                self._cut(self._in_use)
+            self._cut(self._in_use)
             raise Unsure(f"no answer within {_LONGEST:.0f} s") from None
         except SQLAlchemyError as error:
             raise store_error(error) from error
