@@ -138,10 +138,9 @@ class Process:
 
     def _endless(self) -> Mapping[str, Loop]:
         told = [sink for sink in self._sinks if sink.traits.name in self._config.told]
-        alarm = StoreAlarm(self.view, told, self._clock)
         return {
             "leadership": partial(self.leadership.run, self._term),
-            "alarm": alarm.run,
+            "alarm": StoreAlarm(self.view, told, self._clock).run,
             **{f"cluster {f.cluster.name}": partial(self._follow, f) for f in self._followers},
         }
 

@@ -1,6 +1,7 @@
 """The ping that a dead-man monitor waits for: it stays away when an outage might go untold."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,70 +17,61 @@ _LOOK_AGAIN: Final = timedelta(seconds=5)
 _QUEUED: Final = frozenset({DeliveryState.PENDING, DeliveryState.INFLIGHT})
 
 
+@dataclass
 class DeadMan:
     """Pings at an interval while whatever is to be told could be: design §1, P6.
 
     `ping` sends one and raises SinkError; `sinks` are the names of those who are told.
     """
 
-    def __init__(
-        self,
-        ping: Callable[[], Awaitable[None]],
-        interval: timedelta,
-        sinks: Sequence[str],
-        view: View,
-        store: Store,
-        clock: Clock,
-        reporting: Reporting,
-    ) -> None:
-        self._ping = ping
-        self._interval = interval
-        self._sinks = frozenset(sinks)
-        self._view = view
-        self._store = store
-        self._clock = clock
-        self._reporting = reporting
-        self._standing: dict[str, tuple[object, datetime]] = {}
-        """How long each sink's queue has been just as it is."""
+    ping: Callable[[], Awaitable[None]]
+    interval: timedelta
+    sinks: Collection[str]
+    view: View
+    store: Store
+    clock: Clock
+    reporting: Reporting
+    _standing: dict[str, tuple[object, datetime]] = field(default_factory=dict)
+    """How long each sink's queue has been just as it is."""
 
     async def run(self) -> None:
         """Ping or withhold until cancelled; what is only wrong for a moment withholds nothing."""
-        soon = min(self._interval, _LOOK_AGAIN).total_seconds()
+        soon = min(self.interval, _LOOK_AGAIN).total_seconds()
         while True:
             reason = await self.trouble()
-            if reason and not self._view.dead_man:
-                await self._clock.sleep(soon)  # a watch that is being renewed, say
+            if reason and not self.view.dead_man:
+                await self.clock.sleep(soon)  # a watch that is being renewed, say
                 reason = await self.trouble()
-            self._reporting.dead_man(reason)
+            self.reporting.dead_man(reason)
             sent = not reason and await self._sent()
-            await self._clock.sleep(self._interval.total_seconds() if sent else soon)
+            await self.clock.sleep(self.interval.total_seconds() if sent else soon)
 
     async def trouble(self) -> str:
         """Why there must be no ping now; empty when there may be."""
-        now = self._clock.now()
+        now = self.clock.now()
         try:
-            await self._store.ping()
-            for cluster in self._view.clusters.values():
+            await self.store.ping()
+            for cluster in self.view.clusters.values():
                 if not cluster.fresh(now) and not await self._is_told(cluster):
                     return f"cluster {cluster.name} is out of sight, and nobody has been told yet"
             stuck = await self._stuck(now)
         except StoreError as error:
             return f"the store does not write: {error}"
-        if self._sinks <= self._view.sink_troubles.keys():
+        if self.view.sink_troubles.keys() >= set(self.sinks):
             return "no sink can be reached"
         return f"the queue of {', '.join(stuck)} does not move" if stuck else ""
 
     async def _is_told(self, cluster: ClusterView) -> bool:
         if cluster.incident is None:
             return False
-        rows = await self._store.history(incident=cluster.incident.id)
+        rows = await self.store.history(incident=cluster.incident.id)
         return any(row.delivery.state is DeliveryState.DELIVERED for row in rows)
 
     async def _stuck(self, now: datetime) -> list[str]:
         """Sinks whose queue has not changed for minutes, though they fail at nothing."""
         queues: dict[str, list[object]] = {}
-        for sink, state, count, oldest in await self._store.queue(now):
-            if state in _QUEUED and sink in self._sinks - self._view.sink_troubles.keys():
+        for sink, state, count, oldest in await self.store.queue(now):
+            if state in _QUEUED and sink in self.sinks and sink not in self.view.sink_troubles:
                 queues.setdefault(sink, []).append((state, count, oldest))
         before, self._standing = self._standing, {}
         for sink, queue in queues.items():
@@ -88,10 +80,10 @@ class DeadMan:
         return [s for s, (_, since) in self._standing.items() if now - since >= _STUCK_AFTER]
 
     async def _sent(self) -> bool:
+        error: SinkError | None = None
         try:
-            await self._ping()
-        except SinkError as error:
-            self._reporting.pinged(error)
-            return False
-        self._reporting.pinged(None)
-        return True
+            await self.ping()
+        except SinkError as refused:
+            error = refused
+        self.reporting.pinged(error)
+        return error is None

@@ -34,8 +34,9 @@ _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueEr
 class Dispatcher:
     """Empties the queue of one sink, one delivery of an incident at a time.
 
-    `told` are the sinks that hear of it when this one fails. `timeout` ends one attempt, its second form included (a sink's own timeouts are shorter), and
-    `grace` what is under way at a shutdown; `jitter` draws from 0 to 1.
+    `told` are the sinks that hear of it when this one fails. `timeout` ends one attempt, its second
+    form included (a sink's own timeouts are shorter), and `grace` what is under way at a shutdown;
+    `jitter` draws from 0 to 1.
     """
 
     def __init__(
@@ -233,16 +234,9 @@ class Dispatcher:
         verdict, state = settle_failure(failure, self.state, max_age, now, self._jitter())
         if verdict.due:
             self._in_the_way = (verdict.due, error.reason)
-        end = Settlement(
-            claim.delivery.id,
-            verdict.state,
-            now,
-            due=verdict.due,
-            reason=error.reason,
-            detail=error.detail,
-            counted=verdict.counted,
-            ambiguous=error.ambiguous,
-        )
+        name, why = claim.delivery.id, error.reason
+        end = Settlement(name, verdict.state, now, verdict.due, why, error.detail)
+        end = replace(end, counted=verdict.counted, ambiguous=error.ambiguous)
         await self._settle(end, state)
         match verdict.state:
             case DeliveryState.DEAD:
@@ -264,10 +258,8 @@ class Dispatcher:
     async def _tell(self, error: str, now: datetime, *, lost: bool) -> None:
         """Tell the other sinks that this one cannot deliver; asked for as often as it fails."""
         what = "What is too old is given up" if lost else "Its messages are kept until it works"
-        why, since = (
-            f"It cannot deliver: {words.trouble(error)}. {what}",
-            self.state.failing_since or now,
-        )
+        why = f"It cannot deliver: {words.trouble(error)}. {what}"
+        since = self.state.failing_since or now
         await self._insist(lambda: self._trouble.begins(why, since, now, lost=lost))
 
     async def _settle(self, end: Settlement, state: SinkState) -> None:
