@@ -21,7 +21,6 @@ from watcher.core.model import (
     Health,
     Meanwhile,
     Pending,
-    Phase,
     Resolution,
     Steady,
     Subject,
@@ -29,6 +28,7 @@ from watcher.core.model import (
 )
 from watcher.core.planning import Draft
 from watcher.core.policy import HealthPolicy
+from watcher.core.transitions import Step
 from watcher.deadlines import Deadlines, due
 from watcher.errors import StoreError
 from watcher.ports import Applied, Broken, Deleted, Listed, Looked, Opened, Saved, WatchEvent
@@ -168,13 +168,7 @@ class Observer:
             self._meet(scope, s, now, seeded=seeded)
 
     def _meet(
-        self,
-        scope: str,
-        s: DeploymentSnapshot,
-        now: datetime,
-        *,
-        seeded: bool,
-        anew: bool = False,
+        self, scope: str, s: DeploymentSnapshot, now: datetime, *, seeded: bool, anew: bool = False
     ) -> None:
         """See a Deployment for the first time in this process."""
         saved = self.roster.meet(s)
@@ -207,12 +201,12 @@ class Observer:
             t.since = now
         must_save = before.health in SETTLED and verdict.health not in SETTLED
         must_save |= t.phase is not stored
-        step: transitions.Step = (t.phase, None)
+        step: Step = t.phase, None
         if verdict.health is Health.DEGRADED or not isinstance(t.phase, Steady) or s.annotations:
             step = self._move(t, now, seeded=seeded, timed=timed)
-        self._draft(t, *step, now, must_save)
+        self._draft(t, step, now, must_save)
 
-    def _move(self, t: Tracked, now: datetime, *, seeded: bool, timed: bool) -> transitions.Step:
+    def _move(self, t: Tracked, now: datetime, *, seeded: bool, timed: bool) -> Step:
         s, verdict = t.snapshot, t.verdict
         overrides = annotations.read(s.annotations)
         if overrides.ignore:
@@ -295,11 +289,11 @@ class Observer:
         at = max(ends, self.view.fresh_since or ends, self.view.scopes[t.scope].back_at or ends)
         if ends == transitions.deadline(t.phase):
             step = transitions.expire(t.phase, now, self.policy, t.snapshot.subject, at)
-            self._draft(t, *step, at)
+            self._draft(t, step, at)
         elif ends == t.verdict.until:
             self._judge(t, t.snapshot, at, seeded=False, timed=True)
         else:
-            self._draft(t, *self._move(t, at, seeded=False, timed=False), at)
+            self._draft(t, self._move(t, at, seeded=False, timed=False), at)
 
     async def _find_out_why(self, uids: Iterable[str]) -> None:
         """Tell apart what was deleted and what only is not selected any more, where it is told."""
@@ -312,14 +306,8 @@ class Observer:
             self._drafts.update(self.roster.closings(now))
         return await self._commit(now)
 
-    def _draft(
-        self,
-        t: Tracked,
-        phase: Phase,
-        transition: Transition | None,
-        now: datetime,
-        must_save: bool = False,
-    ) -> None:
+    def _draft(self, t: Tracked, step: Step, now: datetime, must_save: bool = False) -> None:
+        phase, transition = step
         must_save |= transition is not None or phase is not t.phase
         if not must_save and not baseline.must_be_saved(t.saved, t.baseline):
             self._deadlines.keep(t)
@@ -375,7 +363,7 @@ class Observer:
             for uid, opening in self._uncommitted.items():
                 if (t := self.view.tracked.get(uid)) is not None and uid not in self.roster.gone:
                     step = self._move(t, now, seeded=True, timed=opening)
-                    self._draft(t, *step, now, must_save=True)
+                    self._draft(t, step, now, must_save=True)
         self._uncommitted.clear()
         if await self._conclude(now):
             self._retry_after = _RETRY_FIRST

@@ -94,10 +94,9 @@ class Roster:
         """Those of them whose end somebody is waiting for."""
         found = []
         for uid in uids:
-            t, saved = self._view.tracked.get(uid), self.remembered.get(uid)
-            phase = t.phase if t is not None else saved and saved.phase
+            subject, phase = self._known(uid)
             if isinstance(phase, Firing | Clearing) or self._view.outage is not None:
-                found.append(Subject(self._view.name, *self._name_of(uid), uid))
+                found.append(subject)
         return found
 
     def left(self, found: Mapping[str, DeploymentSnapshot | None]) -> None:
@@ -114,20 +113,14 @@ class Roster:
     def closings(self, now: datetime) -> Iterator[tuple[str, Draft]]:
         """The last edge of each that is gone."""
         for uid, resolution in self.gone.items():
-            phase: Phase
-            if (t := self._view.tracked.get(uid)) is not None:
-                subject, phase, last = t.snapshot.subject, t.phase, facts(t.snapshot)
-            else:
-                saved = self.remembered[uid]
-                subject, phase, last = saved.subject, saved.phase, None
+            subject, phase = self._known(uid)
+            t, unseen = self._view.tracked.get(uid), self._view.restored_at == now
+            last = facts(t.snapshot) if t is not None else None
             after, transition = transitions.close(phase, resolution, now)
-            unseen = self._view.restored_at == now
-            yield (
-                uid,
-                Draft(
-                    subject, after, None, transition, last, unseen=unseen, forget=True, before=phase
-                ),
+            draft = Draft(
+                subject, after, None, transition, last, unseen=unseen, forget=True, before=phase
             )
+            yield uid, draft
 
     def forget(self, uid: str) -> None:
         """Its end is committed."""
@@ -139,8 +132,12 @@ class Roster:
         self.gone.pop(uid, None)
 
     def _name_of(self, uid: str) -> tuple[str, str]:
+        subject, _ = self._known(uid)
+        return subject.namespace, subject.name
+
+    def _known(self, uid: str) -> tuple[Subject, Phase]:
+        """What it is and how it stands; nothing of one that was never judged."""
         if (t := self._view.tracked.get(uid)) is not None:
-            return t.snapshot.namespace, t.snapshot.name
-        if (saved := self.remembered.get(uid)) is not None:
-            return saved.subject.namespace, saved.subject.name
-        return "", ""
+            return t.snapshot.subject, t.phase
+        saved = self.remembered.get(uid)
+        return (saved.subject, saved.phase) if saved else (Subject(""), transitions.STEADY)

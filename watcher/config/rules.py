@@ -24,8 +24,7 @@ def _rule(pattern: str, wrong: str) -> Callable[[str], str]:
 
 
 check_channel: Final = _rule(
-    r"[CGD][A-Z0-9]{7,20}|#[^\s#@<>|,:]{1,80}",
-    "must be a channel id such as C0123456789, or #name",
+    r"[CGD][A-Z0-9]{7,20}|#[^\s#@<>|,:]{1,80}", "must be a channel id such as C0123456789, or #name"
 )
 check_header: Final = _rule(
     r"(?i)(?!(?:webhook|content)-|(?:host|content)$)[!#$%&'*+.^_`|~0-9a-z-]+",
