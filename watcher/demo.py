@@ -47,24 +47,21 @@ async def demo(keep: bool, console: Console) -> None:
     for namespace, name, desired in _CLUSTER:
         server.apply(deployment(namespace, name, desired, at=clock.wall()))
     await server.start()
-    stop, started = asyncio.Event(), asyncio.Event()
-    processes: list[Process] = []
-
-    def ready(process: Process) -> None:
-        processes.append(process)
-        started.set()
-
+    stop = asyncio.Event()
+    started: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
     with tempfile.TemporaryDirectory(prefix="watcher-demo-") as folder:
         log = io.StringIO()
         audit.configure(log, "info", json=True)
         async with FakeSlack(clock) as slack:
             config = _config(server, slack, Path(folder))
-            process = asyncio.create_task(run(config, clock=clock, ready=ready, stop=stop))
+            process = asyncio.create_task(
+                run(config, clock=clock, ready=started.set_result, stop=stop)
+            )
             play = asyncio.create_task(_play(_Stage(server, slack, clock, console), started))
             try:
                 await asyncio.wait({process, play}, return_when=asyncio.FIRST_COMPLETED)
                 if play.done() and keep:
-                    where = f"http://{processes[0].addresses[0]}"
+                    where = f"http://{started.result().addresses[0]}"
                     console.print(f"\nStill up at {where}, Ctrl-C ends it.")
                     await process
             finally:
@@ -148,8 +145,8 @@ class _Stage:
             await self.wait(1)
 
 
-async def _play(stage: _Stage, started: asyncio.Event) -> None:
-    await started.wait()
+async def _play(stage: _Stage, started: asyncio.Future[Process]) -> None:
+    await asyncio.shield(started)  # which a Ctrl-C before the start must not cancel
     stage.say("Five Deployments; holds are cut to 3 and 4 s, heartbeats to 1 s.")
     await stage.wait(3)
     stage.say("shop/web rolls out a new version, pod by pod: nobody needs to know.")

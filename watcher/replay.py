@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -46,7 +46,14 @@ async def replay(lines: Iterable[str], place: str = "timeline") -> AsyncIterator
 
 
 class Stage:
-    """The world of a timeline: a server, its network, and a process that may be restarted."""
+    """The world of a timeline: a server, its network, and a process that may be restarted.
+
+    To the process it is the cluster, which is only asked: whatever happens is shown step by step.
+    """
+
+    name = CLUSTER
+    scopes = ("",)
+    selective = False
 
     def __init__(self, timeline: Timeline, url: str) -> None:
         self._timeline = timeline
@@ -59,6 +66,7 @@ class Stage:
         self._follower: Follower | None = None
         self._back_at: datetime | None = None
         self._sent: list[Event] = []
+        self._stream = Stream()
 
     async def play(self) -> AsyncIterator[Event]:
         """Run the timeline, yielding each event that some sink would have been sent."""
@@ -113,7 +121,7 @@ class Stage:
         """Start the process: it takes up its store and lists."""
         self._back_at = None
         self._follower = Follower(
-            _SilentCluster(self.last_byte_at, self._objects),
+            self,
             View(),
             self._store,
             self._clock,
@@ -171,9 +179,30 @@ class Stage:
     def _whole(self) -> Sequence[WatchEvent]:
         return [Listed("", tuple(self._objects.values())), Opened("")]
 
-    def last_byte_at(self) -> datetime:
+    # What the process asks of a cluster
+
+    def stream(self, scope: str) -> Stream:
         """While the server is up its stream is never silent."""
-        return self._clock.now() if self._up else self._down_at
+        self._stream.last_byte_at = self._clock.now() if self._up else self._down_at
+        return self._stream
+
+    async def look(self, subjects: Sequence[Subject]) -> Looked:
+        """What the server has."""
+        return {s.uid: self._objects.get((s.namespace, s.name)) for s in subjects}
+
+    async def run(self) -> None:
+        """There is nothing to run."""
+
+    async def events(self) -> Sequence[WatchEvent]:
+        """Nothing comes by itself."""
+        return ()
+
+    async def probe(self) -> Probe:
+        """What a probe finds is shown, too."""
+        return Probe()
+
+    async def close(self) -> None:
+        """There is nothing to give back."""
 
     # What the follower reports
 
@@ -191,45 +220,6 @@ class Stage:
 
     def probed(self, cluster: str, probe: Probe) -> None:
         """Not asked for."""
-
-
-class _SilentCluster:
-    """A cluster that is only asked when it was last heard: the stage delivers everything else."""
-
-    name = CLUSTER
-    scopes = ("",)
-    selective = False
-
-    def __init__(
-        self,
-        last_byte_at: Callable[[], datetime],
-        objects: Mapping[tuple[str, str], DeploymentSnapshot],
-    ) -> None:
-        self._last_byte_at = last_byte_at
-        self._objects = objects
-        self._stream = Stream()
-
-    def stream(self, scope: str) -> Stream:
-        self._stream.last_byte_at = self._last_byte_at()
-        return self._stream
-
-    async def run(self) -> None:
-        """There is nothing to run."""
-
-    async def events(self) -> Sequence[WatchEvent]:
-        """Nothing comes by itself."""
-        return ()
-
-    async def look(self, subjects: Sequence[Subject]) -> Looked:
-        """What the server has."""
-        return {s.uid: self._objects.get((s.namespace, s.name)) for s in subjects}
-
-    async def probe(self) -> Probe:
-        """The stage tells what a probe would find."""
-        return Probe()
-
-    async def close(self) -> None:
-        """There is nothing to give back."""
 
 
 def _name(s: DeploymentSnapshot) -> tuple[str, str]:

@@ -81,20 +81,13 @@ def _policies(keys: Any) -> tuple[HealthPolicy, ClusterPolicy]:  # noqa: ANN401 
     """The keys of `health` and `heartbeat`, side by side, as the configuration spells them."""
     if not isinstance(keys, dict):
         raise ValueError("`policy` must be an object")
-    if (
-        unknown := keys.keys()
-        - HealthSettings.model_fields.keys()
-        - HeartbeatSettings.model_fields.keys()
-    ):
-        raise ValueError(f"policy: unknown key {', '.join(sorted(unknown))}")
-    config = Config(
-        health=HealthSettings(
-            **{k: v for k, v in keys.items() if k in HealthSettings.model_fields}
-        ),
-        heartbeat=HeartbeatSettings(
-            **{k: v for k, v in keys.items() if k in HeartbeatSettings.model_fields}
-        ),
+    health, heartbeat = (
+        {key: keys[key] for key in settings.model_fields if key in keys}
+        for settings in (HealthSettings, HeartbeatSettings)
     )
+    if unknown := keys.keys() - health.keys() - heartbeat.keys():
+        raise ValueError(f"policy: unknown key {', '.join(sorted(unknown))}")
+    config = Config(health=HealthSettings(**health), heartbeat=HeartbeatSettings(**heartbeat))
     return config.health_policy(), config.cluster_policy()
 
 

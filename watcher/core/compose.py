@@ -190,11 +190,7 @@ def _meanwhile(report: Meanwhile | None) -> str:
         for kind, changes in asdict(report).items()
         if changes.count
     ]
-    return (
-        f"Meanwhile {'; '.join(told)}"
-        if told
-        else "Meanwhile no Deployment degraded and none was deleted"
-    )
+    return f"Meanwhile {'; '.join(told) or 'no Deployment degraded and none was deleted'}"
 
 
 def _changed(event: Event) -> Iterator[str]:

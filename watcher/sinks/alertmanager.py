@@ -40,6 +40,7 @@ class Alertmanager:
         every: timedelta = timedelta(minutes=1),
     ) -> None:
         self.traits = Traits(name, restated_every=every)
+        self._lasts = _LASTS * every
         self._sender = sender
         self._urls = urls
         self._headers = headers
@@ -53,7 +54,9 @@ class Alertmanager:
 
     async def restate(self, standing: Sequence[Notification]) -> Sequence[SinkError]:
         """Push all that stands or has just ended; returns why some peers do not have it."""
-        failures = await self._push(self._news(standing))
+        alerts = self._news(standing)
+        found = await asyncio.gather(*(self._push(url, alerts) for url in self._urls))
+        failures = [error for error in found if error is not None]
         if len(failures) == len(self._urls):
             raise failures[0]
         return failures
@@ -81,27 +84,18 @@ class Alertmanager:
                     "labels": {**identity(event), "severity": severity.value},
                     "annotations": annotations(notification.message, _TEXT_LIMIT),
                     "startsAt": rfc3339(event.opened_at),
-                    "endsAt": rfc3339(now + _LASTS * self._every if firing else event.at),
+                    "endsAt": rfc3339(now + self._lasts if firing else event.at),
                 }
 
-    @property
-    def _every(self) -> timedelta:
-        return self.traits.restated_every or timedelta(0)
-
-    async def _push(self, alerts: Sequence[Json]) -> list[SinkError]:
-        """Push to all peers at once; returns what went wrong."""
-        found = await asyncio.gather(
-            *(self._post(url, alerts) for url in self._urls), return_exceptions=True
-        )
-        for error in found:
-            if error is not None and not isinstance(error, SinkError):
-                raise error
-        return [error for error in found if isinstance(error, SinkError)]
-
-    async def _post(self, secret: Secret, alerts: Sequence[Json]) -> None:
-        url, own = read_secret(secret), read_secrets(self._headers)
-        headers = {"Content-Type": "application/json", **own}
-        for start in range(0, len(alerts), _BATCH):
-            body = msgspec.json.encode(alerts[start : start + _BATCH])
-            answer = await self._sender.post(f"{url.rstrip('/')}/api/v2/alerts", body, headers)
-            check(answer, self._sender.clock.wall(), [url, *own.values()])
+    async def _push(self, secret: Secret, alerts: Sequence[Json]) -> SinkError | None:
+        """Push to one peer; returns why it does not have it."""
+        try:
+            url, own = read_secret(secret), read_secrets(self._headers)
+            headers = {"Content-Type": "application/json", **own}
+            for start in range(0, len(alerts), _BATCH):
+                body = msgspec.json.encode(alerts[start : start + _BATCH])
+                answer = await self._sender.post(f"{url.rstrip('/')}/api/v2/alerts", body, headers)
+                check(answer, self._sender.clock.wall(), [url, *own.values()])
+        except SinkError as error:
+            return error
+        return None
