@@ -49,9 +49,8 @@ from watcher.restating import Restating
 from watcher.sinks.alertmanager import Alertmanager
 from watcher.sinks.apprise import Apprise
 from watcher.sinks.console import Console
-from watcher.sinks.http import Secret, Sender
+from watcher.sinks.http import Ping, Secret, Sender
 from watcher.sinks.pagerduty import PagerDuty
-from watcher.sinks.ping import Ping
 from watcher.sinks.slack import SlackBot, SlackWebhook
 from watcher.sinks.webhook import Webhook
 from watcher.stores.database import open_store

@@ -151,8 +151,7 @@ class Stage:
         """What happens to the server's state; the process sees it only if it can."""
         match step.type:
             case "LIST":
-                self._objects.clear()
-                self._objects.update({_name(s): s for s in step.snapshots})
+                self._objects = {_name(s): s for s in step.snapshots}
                 return self._whole()
             case "ADDED" | "MODIFIED":
                 self._objects.update({_name(s): s for s in step.snapshots})

@@ -105,12 +105,9 @@ def _step(row: Json, base: datetime | None) -> Step:
     for key in ("at", *_KEYS.get(kind, ())):
         if key not in row and key != "down":
             raise ValueError(f"`{key}` is missing: {_MEANINGS[key]}")
-    if kind == "LIST":
-        items = row.get("items")
-        if not isinstance(items, list):
-            raise ValueError("`items` must be a list")
-    else:
-        items = [row.get("object")] if kind in _WITH_OBJECT else []
+    items = row.get("items", [row["object"]] if "object" in row else [])
+    if not isinstance(items, list):
+        raise ValueError("`items` must be a list")
     snapshots = tuple(snapshot_from(item, CLUSTER) for item in items)
     down = row.get("down", 0)
     if isinstance(down, bool) or not isinstance(down, int | float) or down < 0:

@@ -19,8 +19,7 @@ from watcher.errors import SinkError, StoreError
 from watcher.metrics import Metrics
 from watcher.ports import Applied, Listed, Opened, Probe, Settlement
 from watcher.reporting import Reporting
-from watcher.sinks.http import Sender
-from watcher.sinks.ping import Ping
+from watcher.sinks.http import Ping, Sender
 
 MINUTE = 60.0
 UNTOLD = "cluster prod is out of sight, and nobody has been told yet"

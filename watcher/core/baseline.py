@@ -59,8 +59,6 @@ def settle(
     observed = s.has_status and (s.generation is None or s.observed_generation >= s.generation)
     if not observed or serving < max(floor, 1):
         return baseline
-    if (baseline.desired, baseline.floor, baseline.serving) == (s.desired, floor, serving):
-        return baseline
     return replace(baseline, desired=s.desired, floor=floor, serving=serving)
 
 

@@ -14,7 +14,7 @@ from watcher.core.model import ENDS, OPENINGS, Json, Severity
 from watcher.core.words import rfc3339
 from watcher.errors import SinkError
 from watcher.ports import Notification, Traits
-from watcher.sinks.alerts import annotations, fingerprint, identity
+from watcher.sinks.alerts import alert, fingerprint, identity
 from watcher.sinks.answers import check
 from watcher.sinks.http import Secret, Sender, read_secret, read_secrets
 
@@ -65,14 +65,14 @@ class Alertmanager:
         """Their alerts, without those of incidents that a newer one of the same subject has replaced."""
         newest: dict[str, Notification] = {}
         for one in sorted(notifications, key=lambda one: one.event.incident):
-            alert, incident = fingerprint(identity(one.event)), one.event.incident
-            if incident >= self._standing.get(alert, ""):
-                newest[alert] = one
-                self._standing[alert] = incident
+            same, incident = fingerprint(identity(one.event)), one.event.incident
+            if incident >= self._standing.get(same, ""):
+                newest[same] = one
+                self._standing[same] = incident
                 if one.event.edge in ENDS:
-                    del self._standing[alert]
+                    del self._standing[same]
         now = self._sender.clock.wall()
-        return [alert for one in newest.values() for alert in self._alerts(one, now)]
+        return [each for one in newest.values() for each in self._alerts(one, now)]
 
     def _alerts(self, notification: Notification, now: datetime) -> Iterable[Json]:
         """A label that changes makes another alert, so the former severity's is resolved as well."""
@@ -80,12 +80,8 @@ class Alertmanager:
         for severity in Severity:
             firing = event.edge not in ENDS and severity is event.severity
             if firing or event.edge not in OPENINGS:
-                yield {
-                    "labels": {**identity(event), "severity": severity.value},
-                    "annotations": annotations(notification.message, _TEXT_LIMIT),
-                    "startsAt": rfc3339(event.opened_at),
-                    "endsAt": rfc3339(now + self._lasts if firing else event.at),
-                }
+                ends_at = rfc3339(now + self._lasts if firing else event.at)
+                yield alert(notification, severity, ends_at, _TEXT_LIMIT)
 
     async def _push(self, secret: Secret, alerts: Sequence[Json]) -> SinkError | None:
         """Push to one peer; returns why it does not have it."""

@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
-from watcher.core.message import Message, visible
-from watcher.core.model import ENDS, Event, Json, Subject
+from watcher.core.message import visible
+from watcher.core.model import ENDS, Event, Json, Severity, Subject
 from watcher.core.words import rfc3339
 from watcher.ports import Notification
 
@@ -27,9 +27,16 @@ def identity(event: Event) -> Mapping[str, str]:
     return {name: visible(value) for name, value in named.items() if value}
 
 
-def annotations(message: Message, limit: int) -> Mapping[str, str]:
-    """What people read; numbers and reasons are here, since labels must not change."""
-    return {"summary": visible(message.title, 500), "description": visible(message.text, limit)}
+def alert(notification: Notification, severity: Severity, ends_at: str, limit: int) -> Json:
+    """One alert; numbers and reasons are in its annotations, since labels must not change."""
+    event, message = notification.event, notification.message
+    texts = {"summary": visible(message.title, 500), "description": visible(message.text, limit)}
+    return {
+        "labels": {**identity(event), "severity": severity.value},
+        "annotations": texts,
+        "startsAt": rfc3339(event.opened_at),
+        "endsAt": ends_at,
+    }
 
 
 def fingerprint(labels: Mapping[str, str]) -> str:
@@ -44,17 +51,8 @@ def webhook_body(notification: Notification, receiver: str, limit: int) -> Json:
     """
     event, same = notification.event, identity(notification.event)
     status = "resolved" if event.edge in ENDS else "firing"
-    labels = {**same, "severity": event.severity.value}
-    texts = annotations(notification.message, limit)
-    alert = {
-        "status": status,
-        "labels": labels,
-        "annotations": texts,
-        "startsAt": rfc3339(event.opened_at),
-        "endsAt": rfc3339(event.at) if event.edge in ENDS else _NOT_ENDED,
-        "generatorURL": "",
-        "fingerprint": fingerprint(same),
-    }
+    ends_at = rfc3339(event.at) if event.edge in ENDS else _NOT_ENDED
+    told = alert(notification, event.severity, ends_at, limit)
     group = ", ".join(f'{name}="{value}"' for name, value in sorted(same.items()))
     return {
         "version": "4",
@@ -63,10 +61,12 @@ def webhook_body(notification: Notification, receiver: str, limit: int) -> Json:
         "status": status,
         "receiver": receiver,
         "groupLabels": same,
-        "commonLabels": labels,
-        "commonAnnotations": texts,
+        "commonLabels": told["labels"],
+        "commonAnnotations": told["annotations"],
         "externalURL": "",
-        "alerts": [alert],
+        "alerts": [
+            {"status": status, **told, "generatorURL": "", "fingerprint": fingerprint(same)}
+        ],
     }
 
 

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -20,7 +20,7 @@ from watcher.config.secrets import hide
 from watcher.errors import Outcome, SinkError, WatcherError
 from watcher.network import Resolver, environment_proxy
 from watcher.ports import Clock
-from watcher.sinks.answers import Answer, failed
+from watcher.sinks.answers import Answer, check, failed
 
 Secret = Callable[[], str]
 """Gives a secret's present value; asked for each attempt, so that rotation needs no restart."""
@@ -127,6 +127,21 @@ class Sender:
             why = f"{type(error).__name__} in ca_file, client_cert or client_key"
             raise SinkError("tls_unreadable", Outcome.PARK, detail=why) from None
         return self._tls[1]
+
+
+class Ping:
+    """One request to a dead-man monitor: it says that all is well by itself; the URL is a secret."""
+
+    def __init__(self, sender: Sender, *, url: Secret, method: Literal["GET", "POST"]) -> None:
+        self._sender = sender
+        self._url = url
+        self._method = method
+
+    async def send(self) -> None:
+        """Ask once; any 2xx is success. Raises SinkError."""
+        url = read_secret(self._url)
+        answer = await self._sender.post(url, b"", {}, method=self._method)
+        check(answer, self._sender.clock.wall(), [url])
 
 
 class _Attempt:
