@@ -13,29 +13,14 @@ from aiohttp.web import AppRunner
 from msgspec import Struct
 
 from watcher import __version__, audit
+from watcher import config as options
 from watcher.alarm import StoreAlarm, notice
 from watcher.clock import SystemClock
 from watcher.cluster.api import KubeCluster
 from watcher.cluster.auth import find_auth
 from watcher.cluster.transport import Timings
-from watcher.config import (
-    AlertmanagerSettings,
-    AppriseSettings,
-    ClusterSettings,
-    Config,
-    ConsoleSettings,
-    DeadManSettings,
-    Headers,
-    HttpSettings,
-    PagerDutySettings,
-    SinkSettings,
-    SlackSettings,
-    SlackWebhookSettings,
-    WebhookSettings,
-)
 from watcher.config.secrets import mask
 from watcher.core.model import Resolution, Severity, Subject
-from watcher.core.planning import Audience
 from watcher.dead_man import DeadMan
 from watcher.departed import close_departed
 from watcher.dispatcher import Dispatcher
@@ -78,7 +63,7 @@ class TestResult(Struct, frozen=True):
 class Process:
     """Everything that runs, wired; `run` is its life."""
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    def __init__(self, config: options.Config, clock: Clock) -> None:
         self.view = View()
         self.metrics = Metrics(self.view, clock, [sink.name for sink in config.sinks])
         self.addresses: Sequence[str] = ()
@@ -94,8 +79,7 @@ class Process:
             audit.emit("store.created", url=mask(config.store.url.read()))
         self._store: Store = store
         self.leadership = Leadership(self._store, clock, self._reporting)
-        traits = [sink.traits for sink in self._sinks if sink.traits.name in config.told]
-        self._told = [Audience(t.name, t.chat, t.threads) for t in traits]
+        self._told = [sink.traits for sink in self._sinks if sink.traits.name in config.told]
         self.dispatchers = {
             sink.traits.name: Dispatcher(sink, self._store, clock, self._reporting, told=self._told)
             for sink in self._sinks
@@ -182,7 +166,7 @@ class Process:
             for loop in (follower.cluster.run, follower.watch, follower.probe, follower.keep_time):
                 group.create_task(_never_ends(loop.__qualname__, loop))
 
-    def _dead_man(self, settings: DeadManSettings) -> DeadMan:
+    def _dead_man(self, settings: options.DeadManSettings) -> DeadMan:
         sender = _sender(settings, self._clock)
         ping = Ping(sender, url=settings.url.read, method=settings.method)
         return DeadMan(
@@ -250,7 +234,9 @@ class _Reporting(Reporting):
         self._process.leadership.end()
 
 
-def make_cluster(settings: ClusterSettings, config: Config, clock: Clock) -> KubeCluster:
+def make_cluster(
+    settings: options.ClusterSettings, config: options.Config, clock: Clock
+) -> KubeCluster:
     """Build the adapter of one API server; raises ConfigError for credentials that cannot be found."""
     auth = find_auth(clock, settings.kubeconfig, settings.context, strict_x509=settings.strict_x509)
     return KubeCluster(
@@ -263,35 +249,35 @@ def make_cluster(settings: ClusterSettings, config: Config, clock: Clock) -> Kub
     )
 
 
-def make_sink(settings: SinkSettings, clock: Clock) -> Sink:
+def make_sink(settings: options.SinkSettings, clock: Clock) -> Sink:
     """Build the sink of that type."""
     name = settings.name
-    if isinstance(settings, ConsoleSettings):
+    if isinstance(settings, options.ConsoleSettings):
         return Console(name)
-    if isinstance(settings, AppriseSettings):
+    if isinstance(settings, options.AppriseSettings):
         return Apprise(name, url=settings.url.read)
     send = _sender(settings, clock)
     match settings:
-        case SlackSettings(token=token, channel=room, api_url=api, mention=whom):
+        case options.SlackSettings(token=token, channel=room, api_url=api, mention=whom):
             return SlackBot(name, send, token=token.read, channel=room, api_url=api, mention=whom)
-        case SlackWebhookSettings(url=url, mention=whom):
+        case options.SlackWebhookSettings(url=url, mention=whom):
             return SlackWebhook(name, send, url=url.read, mention=whom)
-        case PagerDutySettings(routing_key=key, url=address):
+        case options.PagerDutySettings(routing_key=key, url=address):
             return PagerDuty(name, send, routing_key=key.read, url=address)
-        case WebhookSettings(url=url, headers=headers, format=form):
+        case options.WebhookSettings(url=url, headers=headers, format=form):
             keys, v4 = [key.read for key in settings.secrets], form == "alertmanager"
             own = _readers(headers)
             return Webhook(name, send, url=url.read, secrets=keys, headers=own, alertmanager=v4)
-        case AlertmanagerSettings(headers=headers, interval=every):
+        case options.AlertmanagerSettings(headers=headers, interval=every):
             urls, own = [peer.read for peer in settings.urls], _readers(headers)
             return Alertmanager(name, send, urls=urls, headers=own, every=every)
 
 
-def _readers(headers: Headers) -> dict[str, Secret]:
+def _readers(headers: options.Headers) -> dict[str, Secret]:
     return {name: value.read for name, value in headers.items()}
 
 
-def _sender(settings: HttpSettings, clock: Clock) -> Sender:
+def _sender(settings: options.HttpSettings, clock: Clock) -> Sender:
     return Sender(
         clock,
         ca_file=settings.ca_file,
@@ -302,7 +288,7 @@ def _sender(settings: HttpSettings, clock: Clock) -> Sender:
 
 
 async def run(
-    config: Config,
+    config: options.Config,
     *,
     clock: Clock | None = None,
     ready: Callable[[Process], None] | None = None,
@@ -314,14 +300,14 @@ async def run(
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _not_reloaded)
+    actions = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: _not_reloaded}
+    for number, action in actions.items():
+        loop.add_signal_handler(number, action)
     try:
         process = Process(config, clock or SystemClock())
         await process.run(stop, lambda: ready(process) if ready is not None else None)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in actions:
             loop.remove_signal_handler(number)
 
 
@@ -332,7 +318,7 @@ def _not_reloaded() -> None:
     )
 
 
-async def test_notify(config: Config, name: str | None = None) -> list[TestResult]:
+async def test_notify(config: options.Config, name: str | None = None) -> list[TestResult]:
     """Send one clearly marked test to each sink, or to the one of that name."""
     clock = SystemClock()
     chosen = [settings for settings in config.sinks if name in (None, settings.name)]

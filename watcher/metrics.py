@@ -6,16 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+import prometheus_client as prometheus
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -35,14 +26,16 @@ class Metrics(Collector):
     """All of them on a registry of their own."""
 
     def __init__(self, view: View, clock: Clock, sinks: Sequence[str] = ()) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
+        prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = prometheus.CollectorRegistry()
         self._view = view
         self._clock = clock
         self._reasons: set[str] = set()
-        counter = partial(Counter, namespace=_NAMES, registry=self.registry)
-        gauge = partial(Gauge, namespace=_NAMES, registry=self.registry)
-        histogram = partial(Histogram, namespace=_NAMES, registry=self.registry, buckets=_LATENCIES)
+        counter = partial(prometheus.Counter, namespace=_NAMES, registry=self.registry)
+        gauge = partial(prometheus.Gauge, namespace=_NAMES, registry=self.registry)
+        histogram = partial(
+            prometheus.Histogram, namespace=_NAMES, registry=self.registry, buckets=_LATENCIES
+        )
         self.transitions = counter("transitions", "Recorded edges", ["cluster", "edge"])
         self.notifications = counter("notifications", "What became of them", ["sink", "outcome"])
         self.failures = counter("notification_failures", "Failed attempts", ["sink", "reason"])
@@ -64,16 +57,15 @@ class Metrics(Collector):
         self.store_errors = counter("store_errors", "Operations that the store refused")
         self.dead_man_pings = counter("dead_man_pings", "What became of them", ["outcome"])
         self.dead_man_withheld = gauge("dead_man_withheld", "Whether there is a reason for none")
-        self.config_loaded = gauge(
-            "config_last_reload_successful", "Whether the newest is in force"
+        gauge("config_last_reload_successful", "Whether the newest is in force").set(1)
+        build = prometheus.Info(
+            "build", "The running version", namespace=_NAMES, registry=self.registry
         )
-        self.config_loaded.set(1)
-        build = Info("build", "The running version", namespace=_NAMES, registry=self.registry)
         build.info({"version": __version__})
         for sink in sinks:
             self.sink_parked.labels(sink).set(0)
             self.sink_failing.labels(sink).set(0)
-        ProcessCollector(registry=self.registry)
+        prometheus.ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
     def failed(self, sink: str, reason: str) -> None:
@@ -89,7 +81,7 @@ class Metrics(Collector):
         for sink, state, count, at in sorted(queue, key=lambda row: row[3], reverse=True):
             self.pending.labels(sink, state).set(count)
             self.oldest.labels(sink).set(max((self._clock.now() - at).total_seconds(), 0))
-        return generate_latest(self.registry)
+        return prometheus.generate_latest(self.registry)
 
     def collect(self) -> Iterator[Metric]:
         """How every cluster stands at the moment of a scrape."""

@@ -23,6 +23,7 @@ from watcher.core.model import (
     Phase,
     Subject,
 )
+from watcher.core.planning import Audience
 from watcher.core.retry import SinkState
 from watcher.errors import ClusterError
 
@@ -111,9 +112,10 @@ Looked = Mapping[str, DeploymentSnapshot | None]
 class Cluster(Protocol):
     """One API server: a merged stream of list-watch events, and a heartbeat on its own connection."""
 
-    @property
-    def name(self) -> str:
-        """As configured."""
+    name: str
+    """As configured."""
+    selective: bool
+    """Whether only some Deployments of a scope are shown, so that a deleted one may still be."""
 
     @property
     def scopes(self) -> Sequence[str]:
@@ -127,10 +129,6 @@ class Cluster(Protocol):
 
     def stream(self, scope: str) -> Stream:
         """How the scope's list-watch stands now."""
-
-    @property
-    def selective(self) -> bool:
-        """Whether only some Deployments of a scope are shown, so that a deleted one may still be."""
 
     async def look(self, subjects: Sequence[Subject]) -> Looked:
         """Ask for Deployments as they are now, whatever else is shown; never raises."""
@@ -310,14 +308,13 @@ class Store(Protocol):
         """Finish what runs and let go."""
 
 
-class Traits(Struct, frozen=True):
-    """What the planner and the dispatcher must know of a sink."""
+class Traits(Audience, frozen=True):
+    """What the dispatcher must know of a sink, beyond what planning must.
 
-    name: str
-    chat: bool = False
-    """People read it: openings in a storm are grouped into a digest."""
-    threads: bool = False
-    """It can edit and reply: post, edit and reply are deliveries of their own."""
+    `chat`: people read it, and openings in a storm are grouped into a digest. `threads`: it can edit
+    and reply, and post, edit and reply are deliveries of their own.
+    """
+
     concurrency: int = 4
     rate: float = 0.0
     """Messages a second it may be given, with bursts of five; 0 is unlimited."""
