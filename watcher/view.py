@@ -5,7 +5,7 @@ Written by the observer and the heartbeat, read by the web and the dead-man ping
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta
 
 from watcher.core.model import (
@@ -89,41 +89,38 @@ class Scope:
         self.broken_at = self.broken_at or now
 
 
+@dataclass(eq=False)
 class ClusterView:
-    """One cluster as seen by this process."""
+    """One cluster as seen by this process, which has seen nothing of it yet."""
 
-    def __init__(
-        self,
-        name: str,
-        scopes: Sequence[str],
-        stream: Callable[[str], Stream],
-        silent_for: timedelta,
-        started_at: datetime,
-    ) -> None:
-        self.name = name
-        self.scopes: Mapping[str, Scope] = {scope: Scope() for scope in scopes}
-        self.lost: frozenset[str] = frozenset()
-        """Scopes out of sight while the server answers and others are in it: only they are frozen."""
-        self.tracked: dict[str, Tracked] = {}
-        self.phase: Phase = STEADY
-        """Of the cluster itself: firing while an outage is announced."""
-        self.reason = "starting"
-        """`connected`, or why it is not."""
-        self.probe: Probe | None = None
-        self.probed_at: datetime | None = None
-        self.version = ""
-        self.failed_at: datetime | None = None
-        """The last probe that got no answer."""
-        self.blind_since: datetime | None = started_at
-        self.fresh_since: datetime | None = None
-        self.restored_at: datetime | None = None
-        """When the last announced outage ended."""
-        self.complete_at: datetime | None = None
-        """When every scope was first listed; None before."""
-        self.stream = stream
-        """What the list-watch of a scope says of itself now."""
-        self._silent_for = silent_for
-        self.too_old = 3 * silent_for
+    name: str
+    names: InitVar[Sequence[str]]
+    """Of its scopes."""
+    stream: Callable[[str], Stream]
+    """What the list-watch of a scope says of itself now."""
+    silent_for: timedelta
+    blind_since: datetime | None
+    fresh_since: datetime | None = None
+    lost: frozenset[str] = frozenset()
+    """Scopes out of sight while the server answers and others are in it: only they are frozen."""
+    tracked: dict[str, Tracked] = field(default_factory=dict)
+    phase: Phase = STEADY
+    """Of the cluster itself: firing while an outage is announced."""
+    reason: str = "starting"
+    """`connected`, or why it is not."""
+    probe: Probe | None = None
+    probed_at: datetime | None = None
+    version: str = ""
+    failed_at: datetime | None = None
+    """The last probe that got no answer."""
+    restored_at: datetime | None = None
+    """When the last announced outage ended."""
+    complete_at: datetime | None = None
+    """When every scope was first listed; None before."""
+
+    def __post_init__(self, names: Sequence[str]) -> None:
+        self.scopes: Mapping[str, Scope] = {name: Scope() for name in names}
+        self.too_old = 3 * self.silent_for
         """What is shown for longer than this without being confirmed cannot be relied on (W35)."""
 
     def last_byte_at(self) -> datetime | None:
@@ -189,7 +186,7 @@ class ClusterView:
         if not (scope.listed_at and scope.open):
             return False
         heard = self.stream(name).last_byte_at
-        if heard is None or now - heard > self._silent_for:
+        if heard is None or now - heard > self.silent_for:
             return False
         return self.failed_at is None or heard > self.failed_at
 
