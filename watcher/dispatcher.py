@@ -12,9 +12,8 @@ from msgspec.structs import replace
 from watcher.core import words
 from watcher.core.compose import compose
 from watcher.core.model import DeliveryState, Json, Outcome, Part
-from watcher.core.pace import Pace
 from watcher.core.planning import Audience
-from watcher.core.retry import Failure, SinkState, settle_failure
+from watcher.core.retry import Failure, Pace, SinkState, settle_failure
 from watcher.errors import Deposed, SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
 from watcher.reporting import Reporting

@@ -21,6 +21,7 @@ from watcher.core.model import (
     Part,
     Severity,
     Subject,
+    Transition,
     incident_id,
 )
 
@@ -129,27 +130,13 @@ def _advance(digest: Digest, members: Sequence[Event], now: datetime) -> tuple[D
         joins_until=now + _JOINS_FOR if joins else digest.joins_until,
         called_at=now if calls else digest.called_at,
     )
-    edge = Edge.UPDATED
+    edge = Edge.RECOVERED if digest.open <= 0 else Edge.UPDATED
     if incident.sequence == 1:
         edge = Edge.DEGRADED
-    elif digest.open <= 0:
-        edge = Edge.RECOVERED
-    event = Event(
-        incident=incident.id,
-        sequence=incident.sequence,
-        edge=edge,
-        subject=digest.subject,
-        at=now,
-        since=min(incident.since, *(m.since for m in members)) if members else incident.since,
-        opened_at=incident.opened_at,
-        reason="storm",
-        severity=incident.severity,
-        message="",
-        worsened=calls and edge is Edge.UPDATED,
-        members=tuple(m.incident for m in members),
-        digest=True,
-    )
-    return digest, event
+    news = Transition(edge, now, incident, worsened=calls and edge is Edge.UPDATED)
+    since = min(incident.since, *(m.since for m in members))
+    names = tuple(m.incident for m in members)
+    return digest, replace(news.event(digest.subject), since=since, members=names, digest=True)
 
 
 def _is_critical(severity: Severity) -> bool:

@@ -247,6 +247,26 @@ class Transition(Struct, frozen=True):
     resolution: Resolution | None = None
     worsened: bool = False
 
+    def event(self, subject: Subject) -> "Event":
+        """What is recorded of it."""
+        i = self.incident
+        return Event(
+            incident=i.id,
+            sequence=i.sequence,
+            edge=self.edge,
+            subject=subject,
+            at=self.at,
+            since=i.since,
+            opened_at=i.opened_at,
+            reason=i.reason,
+            severity=i.severity,
+            message=i.message,
+            resolution=self.resolution,
+            worsened=self.worsened,
+            was_critical=i.was_critical,
+            flapping=i.flapping,
+        )
+
 
 class Facts(Struct, frozen=True, omit_defaults=True):
     """The numbers behind a Deployment's verdict, as a message shows them."""

@@ -135,22 +135,8 @@ def _digest_for(
 
 
 def _event(draft: Draft, edge: Transition) -> Event:
-    i = edge.incident
-    return Event(
-        incident=i.id,
-        sequence=i.sequence,
-        edge=edge.edge,
-        subject=draft.subject,
-        at=edge.at,
-        since=i.since,
-        opened_at=i.opened_at,
-        reason=i.reason,
-        severity=i.severity,
-        message=i.message,
-        resolution=edge.resolution,
-        worsened=edge.worsened,
-        was_critical=i.was_critical,
-        flapping=i.flapping,
+    return replace(
+        edge.event(draft.subject),
         facts=draft.facts,
         blind_for=draft.blind_for.total_seconds() if draft.blind_for is not None else None,
         meanwhile=draft.meanwhile,

@@ -1,4 +1,4 @@
-"""What a failed attempt means: when its delivery is tried again, and what its sink is spared until."""
+"""How fast a sink is given messages, and what a failed attempt means for it and for its delivery."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -8,10 +8,12 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from watcher.core.model import DeliveryState, Outcome, Part
+from watcher.core.model import EPOCH, DeliveryState, Outcome, Part
 
 LONGEST_WAIT: Final = timedelta(hours=1)
 """Bound on what a Retry-After can ask for."""
+BURST: Final = 5
+"""Messages that a sink may be given at once."""
 _BASE: Final = timedelta(seconds=1)
 _CAP: Final = timedelta(seconds=300)
 _PARKED_FOR: Final = timedelta(minutes=5)
@@ -20,6 +22,31 @@ _SLOWLY_SPREAD: Final = timedelta(minutes=10)
 _BREAKER_AFTER: Final = 5
 _BREAKER_BASE: Final = timedelta(seconds=5)
 _BREAKER_CAP: Final = timedelta(seconds=30)
+
+
+class Pace(Struct, frozen=True):
+    """At most one an interval after a burst; exact, as it adds up times rather than fractions."""
+
+    interval: timedelta
+    """Zero is unlimited."""
+    free_at: datetime = EPOCH
+    """When the last one taken would have gone without bursts."""
+
+    def room(self, now: datetime) -> int:
+        """How many may go now, at most a burst."""
+        if not self.interval:
+            return BURST
+        behind = max(self.free_at - now, timedelta(0))
+        return max((BURST * self.interval - behind) // self.interval, 0)
+
+    def took(self, now: datetime) -> "Pace":
+        """After one more has gone."""
+        return replace(self, free_at=max(self.free_at, now) + self.interval)
+
+    @property
+    def ready_at(self) -> datetime:
+        """When there is room for one, if there is none now."""
+        return self.free_at - (BURST - 1) * self.interval
 
 
 class Verdict(Struct, frozen=True):
