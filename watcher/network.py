@@ -37,14 +37,9 @@ class Resolver(AbstractResolver):
         numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         return [
             ResolveResult(
-                hostname=host,
-                host=str(at[0]),
-                port=int(at[1]),
-                family=kind,
-                proto=proto,
-                flags=numeric,
+                hostname=host, host=str(at), port=int(to), family=kind, proto=proto, flags=numeric
             )
-            for kind, _, proto, _, at in found
+            for kind, _, proto, _, (at, to, *_) in found
         ]
 
     async def close(self) -> None:

@@ -30,8 +30,11 @@ class Sight:
         view = self._view
         self._give_back(now)
         former, view.lost = view.lost, view.lost_scopes(now)
-        for scope in former - view.lost:
-            self._find_again(scope, now)
+        for scope in former - view.lost:  # its deadlines came while only it was out of sight
+            view.scopes[scope].back_at = now
+            for t in view.tracked.values():
+                if t.scope == scope:
+                    self._found(t)
         self.frozen |= view.outage is not None
         relisted = view.outage is None or self.listed_at >= view.outage.opened_at
         shown = view.shown(now)
@@ -58,10 +61,3 @@ class Sight:
                 if t.verdict.until is not None:
                     t.verdict = replace(t.verdict, until=t.verdict.until + blind)
                 self.given_back = True
-
-    def _find_again(self, scope: str, now: datetime) -> None:
-        """Take up the deadlines that came while only this scope was out of sight."""
-        self._view.scopes[scope].back_at = now
-        for t in self._view.tracked.values():
-            if t.scope == scope:
-                self._found(t)

@@ -23,18 +23,12 @@ class Inbox:
     def put(self, events: Iterable[WatchEvent]) -> None:
         """Add events, the newest last; a replayed one pushes out none that is newer (W22)."""
         for event in events:
-            if isinstance(event, Applied):
-                key: object = event.snapshot.uid
-                old = self._waiting.pop(key, None)
-                if isinstance(old, Applied) and is_older(
-                    event.snapshot.resource_version, old.snapshot.resource_version
-                ):
-                    event = old
-                self._waiting[key] = event
-            else:
-                key = self._key(event)
-                self._waiting.pop(key, None)
-                self._waiting[key] = event
+            key = event.snapshot.uid if isinstance(event, Applied) else self._key(event)
+            old = self._waiting.pop(key, None)
+            if isinstance(old, Applied) and isinstance(event, Applied):
+                version, known = event.snapshot.resource_version, old.snapshot.resource_version
+                event = old if is_older(version, known) else event
+            self._waiting[key] = event
         self._news.set()
 
     async def take(self) -> Sequence[WatchEvent]:

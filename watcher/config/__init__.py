@@ -245,7 +245,7 @@ class WebSettings(_Settings):
 class DeadManSettings(HttpSettings):
     """Who is to miss us when we cannot tell of an outage any more."""
 
-    url: Annotated[_SinkUrl | _Reference, Discriminator(_kind)]
+    url: Url
     interval: Positive = timedelta(minutes=1)
     method: Literal["GET", "POST"] = "GET"
 
