@@ -18,6 +18,8 @@ _EDGES: Final = {
     Edge.RECOVERED: ("incident.resolved", "digest.ended"),
     Edge.CLOSED: ("incident.closed", "digest.ended"),
 }
+_STORE: Final = ("", "store")  # no cluster has no name
+_PING: Final = ("", "ping")
 
 
 class Reporting:
@@ -26,14 +28,8 @@ class Reporting:
     def __init__(self, view: View, metrics: Metrics) -> None:
         self._view = view
         self._metrics = metrics
-        self._unreached: dict[str, str] = {}
-        """Why the last probe of a cluster failed."""
-        self._store_failed = ""
-        """What it said last, while it fails."""
-        self._broken: dict[tuple[str, str], str] = {}
-        """Why the next list of a scope is needed."""
-        self._unpinged = ""
-        """Why the last dead-man ping failed."""
+        self._wrong: dict[tuple[str, ...], str] = {}
+        """What fails now, and why: of a cluster its probe, of a scope its watch, the store, the ping."""
 
     def recorded(self, record: Record) -> None:
         """A decision was committed: its events, then who is told of them and who is not."""
@@ -64,7 +60,7 @@ class Reporting:
         for event in events:
             match event:
                 case Listed(scope=scope, snapshots=snapshots):
-                    reason = self._broken.pop((cluster, scope), "start")
+                    reason = self._wrong.pop((cluster, scope), "start")
                     self._metrics.relists.labels(cluster, reason).inc()
                     audit.emit(
                         "cluster.listed", cluster=cluster, scope=scope, reason=reason,
@@ -74,9 +70,7 @@ class Reporting:
                     self._metrics.watch_events.labels(cluster).inc()
                 case Broken(scope=scope, error=error):
                     reason = "ended" if error is None else error.cause_label
-                    known = self._broken.get((cluster, scope))
-                    self._broken[cluster, scope] = reason
-                    if error is not None and known != reason:
+                    if self._fails_anew((cluster, scope), reason) and error is not None:
                         audit.emit(
                             "cluster.watch_broken", cluster=cluster, scope=scope, reason=reason,
                             error=str(error),
@@ -86,14 +80,13 @@ class Reporting:
 
     def probed(self, cluster: str, probe: Probe) -> None:
         """A heartbeat's answer came; only a change is worth a line."""
-        before = self._unreached.pop(cluster, None)
         if probe.error is not None:
-            reason = self._unreached[cluster] = probe.error.cause_label
+            reason = probe.error.cause_label
             self._metrics.probe_failures.labels(cluster, reason).inc()
-            if before != reason:
+            if self._fails_anew((cluster,), reason):
                 error = str(probe.error)
                 audit.emit("cluster.probe_failed", cluster=cluster, reason=reason, error=error)
-        elif before is not None:
+        elif self._wrong.pop((cluster,), ""):
             latency = timedelta(seconds=probe.latency)
             version = probe.version
             audit.emit("cluster.probe_succeeded", cluster=cluster, version=version, latency=latency)
@@ -155,9 +148,10 @@ class Reporting:
     def pinged(self, error: SinkError | None) -> None:
         """A dead-man ping was sent, or could not be; only a change is worth a line."""
         self._metrics.dead_man_pings.labels("failed" if error else "sent").inc()
-        if error is not None and str(error) != self._unpinged:
+        if error is None:
+            self._wrong.pop(_PING, None)
+        elif self._fails_anew(_PING, str(error)):
             audit.emit("dead_man.failed", reason=error.reason, error=error.detail or None)
-        self._unpinged = str(error or "")
 
     def store_refused(self, error: StoreError) -> None:
         """The store did not take what was asked; what it says again is not worth a line."""
@@ -165,15 +159,14 @@ class Reporting:
             self.deposed(error)
             return
         self._metrics.store_errors.inc()
-        if self._store_failed != str(error):
+        self._view.store_error = str(error)
+        if self._fails_anew(_STORE, str(error)):
             audit.emit("store.failing", error=str(error))
-        self._view.store_error = self._store_failed = str(error)
 
     def store_works(self) -> None:
         """The store took what was asked."""
         self._view.store_error = None
-        if self._store_failed:
-            self._store_failed = ""
+        if self._wrong.pop(_STORE, ""):
             audit.emit("store.restored")
 
     def unreadable(self, table: str, key: str) -> None:
@@ -188,6 +181,11 @@ class Reporting:
 
     def deposed(self, error: Deposed) -> None:
         """The store has refused this process as its writer."""
+
+    def _fails_anew(self, of: tuple[str, ...], why: str) -> bool:
+        """Keep why it fails, and say whether that is news."""
+        before, self._wrong[of] = self._wrong.get(of), why
+        return why != before
 
     def _failed(
         self, outcome: str, claim: Claim, error: SinkError, until: datetime | None = None
