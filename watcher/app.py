@@ -239,13 +239,10 @@ def make_cluster(
 ) -> KubeCluster:
     """Build the adapter of one API server; raises ConfigError for credentials that cannot be found."""
     auth = find_auth(clock, settings.kubeconfig, settings.context, strict_x509=settings.strict_x509)
+    scopes, selector = settings.namespaces or ("",), settings.label_selector
+    timings = Timings(probe=config.heartbeat.timeout.total_seconds())
     return KubeCluster(
-        settings.name,
-        auth,
-        clock,
-        scopes=settings.namespaces or ("",),
-        label_selector=settings.label_selector,
-        timings=Timings(probe=config.heartbeat.timeout.total_seconds()),
+        settings.name, auth, clock, scopes=scopes, label_selector=selector, timings=timings
     )
 
 

@@ -7,15 +7,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from watcher.core.digests import GATHER, Digest
-from watcher.core.model import (
-    OPENINGS,
-    Clearing,
-    Event,
-    Firing,
-    Incident,
-    Part,
-    Phase,
-)
+from watcher.core.model import OPENINGS, Clearing, Event, Firing, Incident, Part, Phase
 from watcher.core.planning import Audience, Draft, Plan, plan
 from watcher.errors import StoreError
 from watcher.ports import Record, Saved, Store

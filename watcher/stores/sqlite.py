@@ -38,7 +38,7 @@ def find(url: URL) -> Path:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file beside the database; the kernel lets go of it when we die."""
-    lock = _lock_file(path)
+    lock = _beside(path, ".lock")
     lock.touch(mode=0o600)
     with lock.open("r+") as file:
         try:
@@ -89,7 +89,7 @@ class FileLease(Lease):
     """Whoever has the lock file has the database, as long as both are the files that were opened."""
 
     def __init__(self, path: Path) -> None:
-        files = (path, _log_file(path), _lock_file(path))
+        files = (path, _beside(path, "-wal"), _beside(path, ".lock"))
         self._files = {file: identity for file in files if (identity := _identity(file))}
 
     def check(self, _: Connection) -> None:
@@ -103,28 +103,25 @@ class FileLease(Lease):
 
 def check(path: Path, engine: Engine) -> None:
     """Raise StoreError for a file that was damaged or lost while nobody had it open."""
-    left_over = (log := _log_file(path)).exists() and log.stat().st_size > 0
-    if left_over and not path.stat().st_size:
+    log = _beside(path, "-wal")
+    if not log.exists() or not log.stat().st_size:
+        return  # whoever had it has closed it
+    if not path.stat().st_size:
         raise StoreError(
             f"{path} is gone and {log.name} is still there: put it back, or move that away too "
             "to start without a record"
         )
-    if left_over:  # nobody has closed it
-        with engine.begin() as db:
-            found = db.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-        if found != "ok":
-            raise StoreError(
-                f"{path} is damaged ({str(found).splitlines()[-1]}): put a copy back, or move it away to start "
-                "without a record"
-            )
+    with engine.begin() as db:
+        found = db.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if found != "ok":
+        raise StoreError(
+            f"{path} is damaged ({str(found).splitlines()[-1]}): put a copy back, or move it away "
+            "to start without a record"
+        )
 
 
-def _log_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
-def _lock_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}{ending}")
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

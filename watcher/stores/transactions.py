@@ -115,7 +115,12 @@ class Transactions:
             with engine.connect() as db:
                 self._in_use = db.connection.dbapi_connection
                 result = work(db)
-                _commit(db)
+                try:
+                    db.commit()
+                except DBAPIError as error:
+                    if error.connection_invalidated:
+                        raise Unsure(str(store_error(error))) from error
+                    raise
                 return result
 
         try:
@@ -128,15 +133,6 @@ class Transactions:
             raise store_error(error) from error
         except ValueError as error:  # of what the driver cannot write or read
             raise StoreError(str(error)) from error
-
-
-def _commit(db: Connection) -> None:
-    try:
-        db.commit()
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise Unsure(str(store_error(error))) from error
-        raise
 
 
 def store_error(error: SQLAlchemyError) -> StoreError:
