@@ -130,22 +130,15 @@ class Heartbeat:
 
     def _after(self, probe: Probe, now: datetime) -> Signs:
         s, error = self._signs, probe.error
+        since = s.answering_since or now
+        answered = Signs(connected_before=s.connected_before, answering_since=since)
         match error:
             case None:
-                since = s.answering_since or now
-                return Signs(
-                    successes=s.successes + 1, connected_before=True, answering_since=since
-                )
-            case Unauthorized() | Forbidden() | Throttled():
-                throttled = isinstance(error, Throttled)
-                return Signs(
-                    connected_before=s.connected_before,
-                    answering_since=s.answering_since or now,
-                    throttled_since=(s.throttled_since or now) if throttled else None,
-                    refused_since=None if throttled else s.refused_since or now,
-                    refusal="" if throttled else str(error),
-                    refused_with_403=isinstance(error, Forbidden),
-                )
+                return replace(answered, successes=s.successes + 1, connected_before=True)
+            case Throttled():
+                return replace(answered, throttled_since=s.throttled_since or now)
+            case Unauthorized() | Forbidden():
+                return _refused(answered, error, s.refused_since or now)
             case _:
                 began, heard = s.failing_since, self.view.last_byte_at()
                 if began is None or (heard is not None and heard > began):
@@ -174,8 +167,12 @@ class Heartbeat:
         # What the API server says, it says since it began to answer.
         since = max(since, s.answering_since or since)
         if isinstance(error, Unauthorized | Forbidden) and s.refused_since is None:
-            forbidden = isinstance(error, Forbidden)
-            s = replace(s, refused_since=since, refusal=str(error), refused_with_403=forbidden)
+            s = _refused(s, error, since)
         elif isinstance(error, Throttled) and s.throttled_since is None:
             s = replace(s, throttled_since=since)
         return replace(s, unseen_since=since, unseen=str(error or ""))
+
+
+def _refused(s: Signs, error: ClusterError, since: datetime) -> Signs:
+    forbidden = isinstance(error, Forbidden)
+    return replace(s, refused_since=since, refusal=str(error), refused_with_403=forbidden)
