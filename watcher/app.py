@@ -22,13 +22,13 @@ from watcher.cluster.transport import Timings
 from watcher.config.secrets import mask
 from watcher.core.model import Resolution, Severity, Subject
 from watcher.dead_man import DeadMan
-from watcher.departed import close_departed
 from watcher.dispatcher import Dispatcher
 from watcher.errors import Deposed, SinkError, StoreError
 from watcher.follower import Follower
 from watcher.leadership import Leadership
 from watcher.metrics import Metrics
 from watcher.ports import Clock, Record, Sink, Store
+from watcher.recording import close_departed
 from watcher.reporting import Reporting
 from watcher.restating import Restating
 from watcher.sinks.alertmanager import Alertmanager

@@ -1,16 +1,17 @@
 """Decisions become one committed transaction: phases, incidents, events and deliveries together."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from msgspec.structs import replace
 
+from watcher.core import transitions
 from watcher.core.digests import GATHER, Digest
-from watcher.core.model import OPENINGS, Clearing, Event, Firing, Incident, Part, Phase
+from watcher.core.model import OPENINGS, Clearing, Event, Firing, Incident, Part, Phase, Resolution
 from watcher.core.planning import Audience, Draft, Plan, plan
 from watcher.errors import StoreError
-from watcher.ports import Record, Saved, Store
+from watcher.ports import Clock, Record, Saved, Store
 
 _SURELY_UNSENT: Final = GATHER * 3 / 4
 """A post that waits so much longer will not be taken while a commit is under way."""
@@ -110,6 +111,29 @@ class Recorder:
             self._opened_at = now
         held = {i: e for i, e in self._held.items() if now - e.at < _SURELY_UNSENT}
         self._held = held | {e.incident: e for e in openings if e.incident in waiting}
+
+
+async def close_departed(
+    watched: Collection[str],
+    store: Store,
+    clock: Clock,
+    audiences: Sequence[Audience],
+    committed: Callable[[Record], None],
+) -> None:
+    """Close what is open of clusters no longer configured, and forget it. Raises StoreError."""
+    for name in await store.clusters():
+        if name in watched or not name:  # the watcher's own have none
+            continue
+        now = clock.now()
+        saved = await store.load(name)
+        recorder = Recorder(name, store, audiences, committed, lambda _: None)
+        recorder.restore(saved)
+        drafts = []
+        for row in saved:
+            if not row.subject.is_digest:  # it ends with the last of its incidents
+                phase, transition = transitions.close(row.phase, Resolution.NOT_WATCHED, now)
+                drafts.append(Draft(row.subject, phase, transition=transition, forget=True))
+        await recorder.commit(drafts, now)
 
 
 def _with_told(phase: Phase, incidents: Mapping[str, Incident]) -> Phase:

@@ -7,9 +7,9 @@ from tests.deployments import ZERO, web
 from watcher.cluster.decode import snapshot_from
 from watcher.core.model import DeliveryState, Edge, Resolution
 from watcher.core.planning import Audience
-from watcher.departed import close_departed
 from watcher.errors import Unreachable
 from watcher.ports import Applied, Broken, Listed, Opened, Probe, Record
+from watcher.recording import close_departed
 from watcher.stores.database import open_store
 from watcher.testing.clock import ManualClock
 
