@@ -30,9 +30,6 @@ _MEANINGS: Final = {
 class ReplayError(WatcherError):
     """A line of the timeline cannot be used."""
 
-    def __init__(self, place: str, line: int, problem: str) -> None:
-        super().__init__(f"{place}:{line}: {problem}")
-
 
 class Step(msgspec.Struct, frozen=True):
     """One record of the timeline."""
@@ -71,7 +68,7 @@ def read(lines: Iterable[str], place: str = "timeline") -> Timeline:
             if steps and step.at < steps[-1].at:
                 raise ValueError("`at` goes back")
         except ValueError as error:  # msgspec's and pydantic's are ValueErrors, too
-            raise ReplayError(place, number, str(error)) from error
+            raise ReplayError(f"{place}:{number}: {error}") from error
         base = step.at if base is None and isinstance(row["at"], str) else base
         steps.append(step)
     return Timeline(base or _START, *policies, tuple(steps))

@@ -44,22 +44,17 @@ _AMBIGUOUS: Final = frozenset(
     {"internal_error", "fatal_error", "request_timeout", "duplicate_message_not_found"}
 )
 """Some of the operation may have succeeded."""
-
-
 _WORD: Final = re.compile("[a-z_]{1,64}")
+"""Whatever else stands there may hold anything."""
 
 
 def refused(word: str, detail: str = "") -> SinkError:
     """The error for Slack's `word`; one that is not known is tried again until it is too old."""
     outcome = meaning(word)
     if outcome is None:  # the word goes into the detail only: it labels a metric otherwise
-        return SinkError("unknown_error", Outcome.RETRY, detail=detail or _shown(word))
+        said = word if _WORD.fullmatch(word) else "an answer that is no word of Slack's"
+        return SinkError("unknown_error", Outcome.RETRY, detail=detail or said)
     return SinkError(word, outcome, detail=detail, ambiguous=word in _AMBIGUOUS)
-
-
-def _shown(word: str) -> str:
-    """Slack's words are plain ones; whatever else stands there may hold anything."""
-    return word if _WORD.fullmatch(word) else "an answer that is no word of Slack's"
 
 
 def meaning(word: str) -> Outcome | None:
