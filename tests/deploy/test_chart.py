@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import promql_parser
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from tests.controlplane.client import Json
 from tests.deploy import config_schema
 from tests.deploy.release import CHART, Release
+from watcher.config.load import load
 from watcher.core.model import DeliveryState
 from watcher.metrics import Metrics
 from watcher.testing.clock import ManualClock
@@ -128,9 +130,15 @@ REFUSED = [
     ),
     pytest.param(
         {"namespaces": ["a"], "config": {"clusters": [{"name": "b"}]}},
-        "'/config/clusters'",
-        id="clusters said twice",
+        "set either it, or clusterName and namespaces",
+        id="namespaces said twice",
     ),
+    pytest.param(
+        {"clusterName": "a", "config": {"clusters": [{"name": "b"}]}},
+        "set either it, or clusterName and namespaces",
+        id="name said twice",
+    ),
+    pytest.param({"clusterName": "a b"}, "'/clusterName'", id="no cluster's name"),
     pytest.param({"namespaces": ["A_B"]}, "'/namespaces/0'", id="no namespace's name"),
     pytest.param({"image": {"tag": 1.2}}, "'/image/tag'", id="tag that YAML reads as a number"),
     pytest.param({"service": {"port": 0}}, "'/service/port'", id="no port"),
@@ -243,6 +251,32 @@ def test_a_change_of_the_configuration_rolls_the_pods(release: Release) -> None:
     assert sum_of({}) == sum_of({"podAnnotations": {"a": "b"}})
     assert sum_of({}) != sum_of({"config": {"health": {"degraded_for": "2m"}}})
     assert sum_of({}) != sum_of({"namespaces": ["shop"]})
+
+
+@pytest.mark.parametrize(
+    ("values", "followed"),
+    [
+        pytest.param({}, [("default", [])], id="defaults"),
+        pytest.param({"clusterName": "prod-eu"}, [("prod-eu", [])], id="named"),
+        pytest.param({"namespaces": ["a"]}, [("default", ["a"])], id="namespaces"),
+        pytest.param(
+            {"clusterName": "2", "namespaces": ["a", "b"]}, [("2", ["a", "b"])], id="both"
+        ),
+        pytest.param(
+            {"config": {"clusters": [{"name": "x"}, {"name": "y", "namespaces": ["a"]}]}},
+            [("x", []), ("y", ["a"])],
+            id="of the configuration",
+        ),
+    ],
+)
+def test_the_cluster_can_be_named(
+    release: Release, values: Json, followed: list[tuple[str, list[str]]], tmp_path: Path
+) -> None:
+    """Whichever namespaces are followed, the watcher reads the name that the values give it."""
+    found = find(release.render(values), "ConfigMap")["data"]["config.yaml"]
+    (file := tmp_path / "config.yaml").write_text(found)
+    clusters = load(file, {}, {}).clusters
+    assert [(each.name, list(each.namespaces)) for each in clusters] == followed
 
 
 def test_only_the_watchers_own_pods_are_behind_the_service(release: Release) -> None:

@@ -16,7 +16,7 @@
 {{- end }}
 
 {{/* What a cluster-wide object is called: releases of the same name may be in several namespaces. */}}
-{{- define "watcher.clusterName" -}}
+{{- define "watcher.clusterWideName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "watcher.fullname" .) }}
 {{- end }}
 
@@ -128,11 +128,14 @@ envFrom:
 {{- end }}
 {{- end }}
 
-{{/* The watcher's configuration: what is given, and the namespaces where only some are followed. */}}
+{{/* The watcher's configuration: what is given, and the cluster where it is said in values of its own. */}}
 {{- define "watcher.config" -}}
 {{- $config := deepCopy .Values.config }}
-{{- with .Values.namespaces }}
-{{- $_ := set $config "clusters" (list (dict "namespaces" .)) }}
+{{- $name := default "default" .Values.clusterName }}
+{{- if not $config.clusters }}
+{{- $_ := set $config "clusters" (list (dict "name" $name "namespaces" (default list .Values.namespaces))) }}
+{{- else if or .Values.namespaces (ne $name "default") }}
+{{- fail "config.clusters says names and namespaces itself: set either it, or clusterName and namespaces" }}
 {{- end }}
 {{- toYaml $config }}
 {{- end }}
