@@ -100,6 +100,8 @@ class Dispatcher:
         self._trouble.restore(await self._insist(lambda: self._store.load("")))
         now = self._clock.now()
         self.state = state.restarted(now)
+        if state.failing_since is None:
+            self._reporting.answers(self.name)
         if state.parked_reason:
             self._in_the_way = (now, state.parked_reason)
 
@@ -267,6 +269,7 @@ class Dispatcher:
         end = replace(end, sink=state if state != before else None)
         await self._insist(lambda: self._store.settle(end))
         if state.failing_since is None:
+            self._reporting.answers(self.name)
             await self._insist(lambda: self._trouble.ends(end.at))
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:

@@ -79,6 +79,6 @@ class Leadership:
                 await self._store.release()
         self._reporting.leads(False)
         if isinstance(ended, ExceptionGroup):
-            ended = ended.subgroup(lambda error: not isinstance(error, Deposed))
+            ended = ended.split(Deposed)[1]
         if isinstance(ended, Exception) and not isinstance(ended, Deposed):
             raise ended

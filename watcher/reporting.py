@@ -95,8 +95,6 @@ class Reporting:
         """The sink has it."""
         self.store_works()
         sink, latency = claim.delivery.sink, max(at - claim.recorded_at, timedelta(0))
-        self._view.sink_troubles.pop(sink, None)
-        self._metrics.sink_parked.labels(sink).set(0)
         self._metrics.latency.labels(sink).observe(latency.total_seconds())
         edge_at = min(event.at for event in (claim.event, *claim.covers))
         self._metrics.detected.labels(sink).observe(max((at - edge_at).total_seconds(), 0))
@@ -104,6 +102,11 @@ class Reporting:
             "sent", claim.delivery, attempts=claim.attempts + 1, latency=latency, took=took,
             ambiguous=claim.ambiguous,
         )  # fmt: skip
+
+    def answers(self, sink: str) -> None:
+        """The sink works, whatever it made of the last delivery."""
+        self._view.sink_troubles.pop(sink, None)
+        self._metrics.sink_parked.labels(sink).set(0)
 
     def superseded(self, claim: Claim, delivery: Delivery) -> None:
         """It need not be sent, since what was claimed tells the same or newer."""

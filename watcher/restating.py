@@ -29,6 +29,8 @@ class Restating:
         self._store = store
         self._clock = clock
         self._reporting = reporting
+        self._unheard = False
+        """Whether the last round reached no peer."""
 
     async def run(self) -> None:
         """Tell, then wait; at the start too, since the sink may have forgotten meanwhile."""
@@ -43,12 +45,16 @@ class Restating:
         try:
             standing = await self._store.standing(name, now - _ENDED_FOR)
             told = [self._notification(event) for event in standing]
+            if not told and not self._unheard:
+                return  # nothing was asked of the sink, so nothing is known of it
             missed = await self._sink.restate(told)
         except StoreError as error:
             self._reporting.store_refused(error)
         except SinkError as error:
+            self._unheard = True
             self._reporting.restated(name, [error], nobody=True)
         else:
+            self._unheard = False
             self._reporting.restated(name, missed)
 
     def _notification(self, event: Event) -> Notification:

@@ -60,16 +60,21 @@ class Roster:
 
     def meet(self, s: DeploymentSnapshot) -> Saved | None:
         """Take in one that is new to this process, and give what a former one has left of it."""
-        former = self._uids.get((s.namespace, s.name))
-        if former is not None and former != s.uid:
-            self.vanish(former, Resolution.RECREATED)
+        self._replaces(s)
         self._uids[s.namespace, s.name] = s.uid
         return self.remembered.pop(s.uid, None)
 
     def put_aside(self, scope: str, s: DeploymentSnapshot) -> None:
         """Keep news that is not to be judged now."""
+        self._replaces(s)
         self.unjudged[s.uid] = (scope, s)
         self.gone.pop(s.uid, None)
+
+    def _replaces(self, s: DeploymentSnapshot) -> None:
+        """A name is one Deployment's: another uid under it is gone."""
+        former = self._uids.get((s.namespace, s.name))
+        if former is not None and former != s.uid:
+            self.vanish(former, Resolution.RECREATED)
 
     def vanish(self, uid: str, resolution: Resolution) -> None:
         """It is not there any more."""

@@ -1,5 +1,6 @@
 """A sink that cannot deliver is an incident of its own, and the other sinks are told of it."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -36,6 +37,8 @@ class Trouble:
         others = [other for other in others if other.name != sink]
         self._recorder = Recorder("", store, others, reporting.recorded, lambda _: None)
         self._phase: Phase = Steady()
+        self._turn = asyncio.Lock()
+        """Attempts that fail together must not open an incident each."""
 
     def restore(self, saved: Iterable[Saved]) -> None:
         """Take up what a former process left."""
@@ -44,6 +47,15 @@ class Trouble:
 
     async def begins(self, why: str, since: datetime, now: datetime, *, lost: bool = False) -> None:
         """Tell once that the sink fails, and once more when something was given up over it."""
+        async with self._turn:
+            await self._begins(why, since, now, lost)
+
+    async def ends(self, now: datetime, resolution: Resolution | None = None) -> None:
+        """Tell that the sink works again, or for which other reason that is over."""
+        async with self._turn:
+            await self._ends(now, resolution)
+
+    async def _begins(self, why: str, since: datetime, now: datetime, lost: bool) -> None:
         severity = Severity.CRITICAL if lost else Severity.WARNING
         edge = Edge.DEGRADED
         if isinstance(self._phase, Firing):
@@ -59,8 +71,7 @@ class Trouble:
         edge_told = Transition(edge, now, incident, worsened=edge is Edge.UPDATED)
         await self._commit(Firing(incident), edge_told, now)
 
-    async def ends(self, now: datetime, resolution: Resolution | None = None) -> None:
-        """Tell that the sink works again, or for which other reason that is over."""
+    async def _ends(self, now: datetime, resolution: Resolution | None) -> None:
         if isinstance(self._phase, Firing):
             incident = self._phase.incident
             reason = incident.reason if resolution else "sink.restored"

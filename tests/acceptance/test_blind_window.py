@@ -13,7 +13,7 @@ from tests.deployments import ZERO, Json, web
 from tests.events import notification
 from watcher.cluster.decode import snapshot_from
 from watcher.core.model import DeploymentSnapshot, Edge, Event, Part
-from watcher.ports import Listed, Opened, Probe
+from watcher.ports import Applied, Deleted, Listed, Opened, Probe, WatchEvent
 from watcher.sinks.webhook import envelope
 
 FAILED, ANSWERED = Probe(ERRORS["fail"]), Probe()
@@ -84,6 +84,28 @@ async def test_the_report(tmp_path, before, after, expected):
     assert told(restored) == expected
     assert restored.blind_for == 295  # from the first failed probe
     VALIDATOR.validate(msgspec.json.decode(msgspec.json.encode(envelope(notification(restored)))))
+
+
+async def test_recreated_as_the_stream_shows_it(tmp_path):
+    """The watch goes on where it was: one that was deleted and made anew is not told as gone for good."""
+    async with followed(tmp_path) as cluster:
+        before, after = shown(named("a")), shown(named("a", uid="2"), version=2)
+        await cluster.at(0, [Listed("", before), Opened("")], ANSWERED)
+        cluster.last_byte = ZERO
+        for at in (15, 30, 45):
+            await cluster.at(at, probe=FAILED)
+        cluster.last_byte = None
+        news: list[WatchEvent] = [
+            Deleted("", before[0]),
+            Applied("", after[0]),
+            Listed("", after),
+            Opened(""),
+        ]
+        await cluster.at(395, news)
+        await cluster.at(400, probe=ANSWERED)
+        await cluster.at(410, probe=ANSWERED)
+        [restored] = [e for e in cluster.recorded_events if e.type == "cluster.restored"]
+    assert told(restored) == {"deleted": ["a recreated"]}
 
 
 async def test_the_report_is_bounded_and_its_counts_are_exact(tmp_path):

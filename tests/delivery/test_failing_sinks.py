@@ -1,5 +1,7 @@
 """A sink that cannot deliver is told through the others, once, and so is its return: promise P6."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from tests.deployments import ZERO
 from watcher.core.model import Json, Outcome, Part, Resolution
 from watcher.errors import SinkError
 from watcher.ports import Notification, Traits
+from watcher.restating import Restating
 from watcher.trouble import Trouble
 
 INVALID = SinkError("invalid_auth", Outcome.PARK)
@@ -161,3 +164,60 @@ async def test_all_sinks_down(tmp_path: Path) -> None:
         assert b'sink_parked{sink="oncall"} 1.0' in it.metrics.render(queue)
         await it.passes(900)
     assert oncall.told == ["deployment.degraded web"]
+
+
+async def test_attempts_that_fail_together_are_one_trouble(tmp_path: Path) -> None:
+    """Several at once may find the sink parked: the others hear of it once, and once of its end."""
+    hook = Recording("hook")
+    async with rig(tmp_path, Recording("oncall"), hook) as it:
+        trouble = Trouble("oncall", it.store, it.audiences, it.reporting)
+        trouble.restore(())
+        now = it.clock.now()
+        times = [now + timedelta(milliseconds=number) for number in range(4)]
+        await asyncio.gather(*(trouble.begins("parked", now, at) for at in times))
+        await it.passes(1)
+        await asyncio.gather(*(trouble.ends(at) for at in times))
+        await it.passes(1)
+        assert troubles(hook) == ["sink.failing oncall", "sink.restored oncall"]
+
+
+async def test_a_sink_that_refuses_a_message_works(tmp_path: Path) -> None:
+    """It was down and then answered, if only that it will not have this one: it is in no trouble."""
+    made: list[Rig] = []
+    oncall = Failing(REFUSED, 60, made)
+    async with rig(tmp_path, oncall) as it:
+        made.append(it)
+        await it.opens("web")
+        assert it.view.sink_troubles == {}
+        await it.passes(10)
+        assert list(it.view.sink_troubles) == ["oncall"]
+        oncall._error = SinkError("http_400", Outcome.BAD_PAYLOAD)
+        await it.passes(40)
+        assert set((await it.states("oncall")).values()) == {"dead"}
+        assert it.view.sink_troubles == {}
+
+
+async def test_a_new_term_knows_only_what_is_stored(tmp_path: Path) -> None:
+    """Another process delivered meanwhile: what this one knew of the sink's trouble is over."""
+    async with rig(tmp_path, Recording("oncall")) as it:
+        it.view.sink_troubles["oncall"] = "it was down in an earlier term"
+        await it.start()
+        assert it.view.sink_troubles == {}
+
+
+class Peers(Recording):
+    """A level-triggered sink whose peers are all away."""
+
+    rounds = 0
+
+    async def restate(self, standing: Sequence[Notification]) -> Sequence[SinkError]:
+        self.rounds += 1
+        raise REFUSED
+
+
+async def test_nothing_to_say_again_is_no_sign_of_life(tmp_path: Path) -> None:
+    """While nothing was ever delivered a round asks nothing, and so ends no trouble."""
+    async with rig(tmp_path, peers := Peers("peers")) as it:
+        it.view.sink_troubles["peers"] = "connection refused"
+        await Restating(peers, it.store, it.clock, it.reporting).step(it.clock.now())
+        assert (peers.rounds, list(it.view.sink_troubles)) == (0, ["peers"])

@@ -75,6 +75,9 @@ class Reports:
     def recorded(self, record: Record) -> None:
         self.lines += [f"{one.type} {one.edge} {one.subject.name}" for one in record.events]
 
+    def answers(self, sink: str) -> None:
+        """Not a line: it says so after every attempt."""
+
     def sent(self, claim: Claim, at: datetime, took: timedelta) -> None:
         self._line("sent", claim)
 

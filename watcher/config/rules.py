@@ -56,6 +56,10 @@ def check_url(url: str, allow_http: bool) -> str:
 
 def check_store_url(url: str) -> str:
     """Return the URL if a store can be behind it; raises ValueError."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:  # whose text quotes what may be a password
+        raise ValueError("its port is not a number") from None
     if not _STORE.fullmatch(check_line(url)):
         raise ValueError("must be sqlite:///PATH or postgresql://…")
     return url

@@ -86,7 +86,7 @@ def _find(url: str) -> Path | URL:
     """Where SQLite's file is, or the PostgreSQL server."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number
         raise StoreError("the store's URL cannot be read: sqlite:///file.db is one") from None
     if (kind := parsed.get_backend_name()) == "sqlite":
         return sqlite.find(parsed)
