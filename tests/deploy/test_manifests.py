@@ -1,5 +1,6 @@
 """The plain manifests: an API server takes them, they run, and they are what the chart renders."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -78,19 +79,28 @@ def test_one_command_and_it_runs(
     home: Callable[[], list[PodProcess]],
     cluster: ControlPlane,
     postgres: Postgres,
+    tmp_path: Path,
 ) -> None:
-    """First on its own volume; later as two replicas on PostgreSQL, once the schema is there."""
-    kubectl("apply", "--kustomize", BASE)
+    """First on its own volume; later as two replicas on PostgreSQL, once the schema is there.
+
+    What is configured in the base stays: the cluster keeps its name.
+    """
+    edited = shutil.copytree(DEPLOY, tmp_path / "deploy")
+    config = edited / "manifests" / "config.yaml"
+    config.write_text(config.read_text().replace("name: default", "name: prod-eu"))
+
+    kubectl("apply", "--kustomize", edited / "manifests")
     cluster.admin.wait_for(APP, settled, within=30)
     [process] = home()
     assert process.page("/readyz")["status"] == "ok"
+    assert followed(process) == {"prod-eu"}
 
     url = f"--from-literal=DATABASE_URL={postgres.database()}"
     kubectl("--namespace", NAMESPACE, "create", "secret", "generic", NAME, url)
     kubectl("apply", "--filename", REPLICATED / "migrate.yaml")
     done = ("wait", "--for=condition=complete", "--timeout=30s", f"job/{NAME}-migrate")
     kubectl("--namespace", NAMESPACE, *done)
-    kubectl("apply", "--kustomize", REPLICATED)
+    kubectl("apply", "--kustomize", edited / "postgresql")
     found = cluster.admin.wait_for(
         APP, lambda each: settled(each) and each["status"]["replicas"] == 2, within=30
     )
@@ -102,6 +112,12 @@ def test_one_command_and_it_runs(
         return sorted(each.page("/readyz")["role"] for each in running)
 
     eventually(lambda: roles() == ["standby", "writer"], instead=roles)
+    assert [followed(each) for each in home() if each.is_ready] == [{"prod-eu"}] * 2
+
+
+def followed(process: PodProcess) -> set[str]:
+    """The names of the clusters that it sees Deployments of."""
+    return {each["cluster"] for each in process.page("/health/deployments")["deployments"]}
 
 
 def test_they_are_what_the_chart_renders(release: Release) -> None:
