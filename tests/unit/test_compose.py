@@ -21,7 +21,7 @@ from watcher.core.model import (
     Severity,
     Subject,
 )
-from watcher.core.words import readable
+from watcher.core.words import readable, trouble
 
 END = {Edge.RECOVERED, Edge.CLOSED}
 
@@ -374,6 +374,21 @@ def test_what_came_to_light_says_so() -> None:
 def test_durations_are_readable(seconds: float, text: str) -> None:
     """A duration has at most two units."""
     assert readable(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("connection_refused", "connection refused"),
+        ("http_404: HTTP 404", "HTTP 404"),
+        ("http_503: HTTP 503: upstream: is down", "HTTP 503: upstream: is down"),
+        ("connection_refused: connection refused", "connection refused"),
+        ("not_sent: Apprise does not say why", "not sent: Apprise does not say why"),
+        ("", ""),
+    ],
+)
+def test_what_a_sink_suffers_from_is_said_once(code: str, said: str) -> None:
+    assert trouble(code) == said
 
 
 def test_a_short_outage_shows_its_seconds() -> None:

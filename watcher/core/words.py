@@ -104,8 +104,9 @@ def command(event: Event) -> str:
 
 
 def trouble(code: str) -> str:
-    """What kept a message from its sink: `connection refused` of `connection_refused`."""
-    return visible(code, 200).replace("_", " ").replace("http ", "HTTP ")
+    """What kept a message from its sink: `HTTP 404: gone` of `http_404: HTTP 404: gone`."""
+    said = visible(code, 200).replace("_", " ").replace("http ", "HTTP ")
+    return ": ".join(dict.fromkeys(said.split(": ")))
 
 
 def ending(event: Event) -> str:
