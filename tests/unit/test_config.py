@@ -203,6 +203,7 @@ WRONG = [
     ),
     ("sinks: [{name: a, type: slack, channel: '#a'}]", {}, "file.yaml: sinks.0.token: is required", "a missing token"),
     ("sinks: [{name: a}]", {}, "file.yaml: sinks.0: needs a type: slack, slack_webhook, webhook, alertmanager, pagerduty, apprise or console", "no type"),
+    ("sinks: [{name: a, type: slak}]", {}, "file.yaml: sinks.0: no type is called 'slak': slack, slack_webhook, webhook, alertmanager, pagerduty, apprise or console", "a misspelt type"),
     (
         "sinks: [{name: a, type: console}, {name: a, type: console}]", {},
         "file.yaml: sinks.1.name: another one is called 'a'", "two sinks of one name",

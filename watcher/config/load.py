@@ -28,7 +28,7 @@ _NEEDS: Final = {
     "WEBHOOK_SECRET": "WEBHOOK_URL",
 }
 _MAPPING: Final = "must be a mapping (in a variable: as JSON)"
-_TYPES: Final = f"needs a type: {', '.join(SINK_TYPES[:-1])} or {SINK_TYPES[-1]}"
+_TYPES: Final = f"{', '.join(SINK_TYPES[:-1])} or {SINK_TYPES[-1]}"
 _WORDS: Final = {
     "extra_forbidden": "unknown key",
     "missing": "is required",
@@ -36,8 +36,7 @@ _WORDS: Final = {
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
     "string_pattern_mismatch": "is too long, or has a character that such a name cannot have",
-    "union_tag_not_found": _TYPES,
-    "union_tag_invalid": _TYPES,
+    "union_tag_not_found": f"needs a type: {_TYPES}",
 }
 
 
@@ -202,6 +201,8 @@ def _place(details: ErrorDetails) -> Place:
 
 
 def _words(details: ErrorDetails) -> str:
+    if details["type"] == "union_tag_invalid":
+        return f"no type is called {details['ctx']['tag']!r}: {_TYPES}"
     words = _WORDS.get(details["type"]) or details["msg"].removeprefix("Value error, ")
     return words[:1].lower() + words[1:]
 
