@@ -12,7 +12,7 @@ import typer
 
 from watcher import __version__, ledger
 from watcher.core.message import visible
-from watcher.errors import ConfigError, WatcherError
+from watcher.errors import ClusterError, ConfigError, WatcherError
 from watcher.terminal import ConfigFile, Output, load, print_json, print_table
 
 if TYPE_CHECKING:
@@ -148,19 +148,20 @@ def check(
     from watcher.check import exit_code, from_text, judge
     from watcher.clock import SystemClock
 
+    clusters = 1
     if file is not None:
         found = from_text(_read(file), "stdin" if file == "-" else file)
         found = [s for s in found if namespace in (None, s.namespace)]
     else:
         settings = load(config, kubeconfig=kubeconfig, context=context)
-        found = asyncio.run(_list_live(settings, namespace))
+        found, clusters = asyncio.run(_list_live(settings, namespace)), len(settings.clusters)
     if namespace is not None and not found:
         raise WatcherError(f"no Deployments in namespace {namespace}")
     answer = judge(found, SystemClock().wall())
     if output == "json":
         print_json(answer)
     else:
-        _print_report(answer)
+        _print_report(answer, which_cluster=clusters > 1)
     raise typer.Exit(exit_code(answer))
 
 
@@ -194,7 +195,12 @@ def migrate(config: ConfigFile = None) -> None:
     # A Helm hook has the watcher's variables without its file: some make sense only together.
     env = {k: v for k, v in os.environ.items() if k.startswith(("DATABASE_URL", "WATCHER_STORE"))}
     before, after = bring_up_to_date(load_from(config, env, {}).store.url.read())
-    print(f"schema {after}: nothing to do" if before == after else f"schema {before} -> {after}")
+    if before is None:
+        print(f"schema created at {after}")
+    else:
+        print(
+            f"schema {after}: nothing to do" if before == after else f"schema {before} -> {after}"
+        )
 
 
 app.command()(ledger.history)
@@ -281,10 +287,14 @@ async def _list_live(settings: "Config", namespace: str | None) -> list[Any]:
     from watcher.clock import SystemClock
 
     found = []
-    for cluster in settings.clusters:
+    for each in settings.clusters:
         if namespace is not None:
-            cluster = cluster.model_copy(update={"namespaces": (namespace,)})
-        found += await live(make_cluster(cluster, settings, SystemClock()))
+            each = each.model_copy(update={"namespaces": (namespace,)})
+        cluster = make_cluster(each, settings, SystemClock())
+        try:
+            found += await live(cluster)
+        except ClusterError as error:
+            raise WatcherError(f"cluster {each.name} at {cluster.server}: {error}") from None
     return found
 
 
@@ -306,23 +316,17 @@ def _in_words(line: "Json") -> str:
     return "  ".join(visible(str(word)) for word in words if word)
 
 
-def _print_report(answer: "Report") -> None:
+def _print_report(answer: "Report", *, which_cluster: bool) -> None:
     first = {"degraded": 0, "unknown": 1, "progressing": 2}
     rows = sorted(answer.deployments, key=lambda row: first.get(row.health, len(first)))
-    print_table(
-        ("namespace", "name", "ready", "available", "health", "reason", "message"),
-        (
-            (
-                r.namespace,
-                r.name,
-                f"{r.ready}/{r.desired}",
-                r.available,
-                r.health,
-                r.reason,
-                r.message,
-            )
-            for r in rows
-        ),
-    )
+    columns = ("namespace", "name", "ready", "available", "health", "reason", "message")
+    cells = [
+        (r.cluster, r.namespace, r.name, f"{r.ready}/{r.desired}", r.available, r.health, r.reason, r.message)
+        for r in rows
+    ]  # fmt: skip
+    if which_cluster:
+        print_table(("cluster", *columns), cells)
+    else:
+        print_table(columns, (row[1:] for row in cells))
     counted = ", ".join(f"{count} {health}" for health, count in answer.summary.items() if count)
     print(counted or "no Deployments")

@@ -28,11 +28,12 @@ audit_app = typer.Typer(help="The record: does it add up?")
 Sink = Annotated[str, typer.Option(help="Only this sink.")]
 IncidentId = Annotated[str, typer.Option(help="Its id, or the end of it that messages show.")]
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Newest ones.")]
+_DEPLOYMENT = "NAMESPACE/NAME, or NAMESPACE/; with -n the name alone"
 _LONGEST_NAME = 24
 
 
 def history(
-    deployment: Annotated[str, typer.Argument(help="NAMESPACE/NAME, or NAMESPACE/")] = "",
+    deployment: Annotated[str, typer.Argument(help=_DEPLOYMENT)] = "",
     namespace: Annotated[str, typer.Option("--namespace", "-n")] = "",
     since: Annotated[str, typer.Option(help="24h, 7d ago, or a time: 2026-11-22T14:00Z.")] = "",
     until: Annotated[str, typer.Option(help="Likewise.")] = "",
@@ -43,8 +44,7 @@ def history(
     config: ConfigFile = None,
 ) -> None:
     """Who was told what, when and how late; and who was not, and why."""
-    first, _, name = deployment.partition("/")
-    asked = (_moment(since), first or namespace, name, sink, incident, limit)
+    asked = (_moment(since), *_named_by(deployment, namespace), sink, incident, limit)
     rows = _ask(config, lambda store: store.history(*asked, until=_moment(until)))
     if output == "json":
         print_json([row.as_json() for row in rows])
@@ -56,6 +56,16 @@ def history(
             row.recorded_at, _subject(row), _event(row), row.delivery.incident[-8:], _sink(row),
             row.delivery.state, _late(row.late), _why(row),
         ))  # fmt: skip
+
+
+def _named_by(deployment: str, namespace: str) -> tuple[str, str]:
+    """Namespace and name, each empty for any; raises WatcherError for what can find nothing."""
+    first, slash, name = deployment.rpartition("/")
+    if name and not slash and not namespace:
+        raise WatcherError(f"{deployment}: must be {_DEPLOYMENT}")
+    if namespace and first not in ("", namespace):
+        raise WatcherError(f"{deployment}: contradicts --namespace {namespace}")
+    return first or namespace, name
 
 
 @outbox_app.command("list")

@@ -89,7 +89,7 @@ def test_it_waits_to_be_migrated(replica: Callable[[str], WatcherProcess]) -> No
     assert watcher.get("/healthz")[0] == 200
     said = [line["error"] for line in watcher.audit if line["event"] == "store.failing"]
     assert said == [wanted.removeprefix("store: ")]
-    assert migrate(watcher) == f"schema None -> {newest}\n"
+    assert migrate(watcher) == f"schema created at {newest}\n"
     writes_within(watcher, 10)
     assert watcher.get("/readyz")[0] == 200
 

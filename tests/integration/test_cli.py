@@ -246,9 +246,52 @@ async def test_check_of_a_cluster_that_refuses_is_one_line(
     process = await start(tmp_path, "check", "--kubeconfig", "kubeconfig", "-n", "pay")
     out, err = await process.communicate()
     assert (process.returncode, out) == (2, b"")
-    assert err.startswith(b"watcher: ")
+    assert err.startswith(f"watcher: cluster default at {cluster.url}: cannot list".encode())
     assert b"forbidden" in err.lower()
     assert err.count(b"\n") == 1
+
+
+async def test_check_of_several_clusters_tells_them_apart(
+    tmp_path: Path, cluster: FakeApiServer
+) -> None:
+    """Each row names its cluster, and so does the error, with its server; neither has a password."""
+    away = cluster.kubeconfig()
+    away["clusters"][0]["cluster"]["server"] = "http://user:s3cr3t@127.0.0.1:1/s3cr3t-path"
+    (tmp_path / "away").write_text(json.dumps(away))
+    one, other, gone = (
+        {"name": name, "kubeconfig": file}
+        for name, file in (("eu", "kubeconfig"), ("us", "kubeconfig"), ("ap", "away"))
+    )
+    (tmp_path / "two.yaml").write_text(json.dumps({"clusters": [one, other]}))
+    (tmp_path / "three.yaml").write_text(json.dumps({"clusters": [one, other, gone]}))
+    process = await start(tmp_path, "check", "--config", "two.yaml", "-n", "pay")
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    lines = [line.split()[:3] for line in out.decode().splitlines()]
+    assert lines[:3] == [
+        ["CLUSTER", "NAMESPACE", "NAME"],
+        ["eu", "pay", "ledger"],
+        ["us", "pay", "ledger"],
+    ]
+    process = await start(tmp_path, "check", "--config", "three.yaml")
+    out, err = await process.communicate()
+    assert (process.returncode, out, err.count(b"\n")) == (2, b"", 1)
+    assert err.startswith(b"watcher: cluster ap at http://127.0.0.1:1/***: cannot list ")
+    assert b"s3cr3t" not in err
+
+
+@pytest.mark.parametrize("command", [["check"], ["config", "validate"], ["run"]], ids=" ".join)
+async def test_a_kubeconfig_that_is_not_there_is_said_once(
+    tmp_path: Path, command: list[str]
+) -> None:
+    """By us, in one line, and not before it by the library that looks for it."""
+    (tmp_path / "c.yaml").write_text(
+        'clusters: [{kubeconfig: none}]\nweb: {address: "127.0.0.1:0"}'
+    )
+    process = await start(tmp_path, *command, "--config", "c.yaml")
+    _, err = await process.communicate()
+    assert err.count(b"kubeconfig none: there is no such file") == 1
+    assert b"not found" not in err
 
 
 async def test_run_serves_until_it_is_asked_to_stop(tmp_path: Path, cluster: FakeApiServer) -> None:
@@ -401,7 +444,7 @@ def test_config_schema_is_json(watcher: Watcher) -> None:
 def test_migrate_can_run_twice(watcher: Watcher) -> None:
     first = watcher("migrate")
     assert first[0] == 0
-    assert first[1].startswith("schema None -> ")
+    assert first[1].startswith("schema created at 0")
     code, out, _ = watcher("migrate")
     assert code == 0
     assert out.endswith(": nothing to do\n")
@@ -455,12 +498,37 @@ def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
         watcher("history", "--since", "2026-11-22T14:03Z", "--until", "2026-11-22T15:00")[1] == out
     )
     nothing = "nothing on record: nobody was to be told anything of this\n"
-    for filters in (["other/"], ["--since", "5s"], ["--until", "2026-11-22T14:02:59Z"]):
+    for same in (["shop/", "-n", "shop"], ["checkout", "-n", "shop"], ["shop/checkout"]):
+        assert watcher("history", *same)[1] == out
+    for filters in (
+        ["other/"],
+        ["other", "-n", "shop"],
+        ["--since", "5s"],
+        ["--until", "2026-11-22T14:02:59Z"],
+    ):
         assert watcher("history", *filters) == (0, nothing, "")
     assert watcher("history", "--since", "5s", "-o", "json")[1] == "[]\n"
     code, out, err = watcher("history", "--since", "yesterday")
     assert (code, out) == (2, "")
     assert err == "watcher: yesterday: neither a duration such as 24h nor a time\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        pytest.param(["checkout"], "checkout: must be NAMESPACE/NAME, or NAMESPACE/; with -n the name alone",
+                     id="a name alone"),
+        pytest.param(["shop/checkout", "-n", "zzz"], "shop/checkout: contradicts --namespace zzz",
+                     id="two namespaces"),
+        pytest.param(["shop/", "-n", "zzz"], "shop/: contradicts --namespace zzz", id="nothing but two"),
+    ],
+)  # fmt: skip
+def test_history_does_not_say_that_nothing_is_on_record_of_what_it_cannot_find(
+    watcher: Watcher, asked: list[str], problem: str
+) -> None:
+    opened = event(Edge.DEGRADED)
+    fill(Record(events=(opened,), deliveries=(row(opened),)))
+    assert watcher("history", *asked) == (2, "", f"watcher: {problem}\n")
 
 
 def test_history_can_be_read_in_a_terminal(watcher: Watcher) -> None:

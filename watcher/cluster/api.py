@@ -63,6 +63,11 @@ class KubeCluster:
         self.watches = {scope: ScopeWatch(scope, name, selector, *common) for scope in self.scopes}
         """By scope."""
 
+    @property
+    def server(self) -> str:
+        """Where it is, fit to be shown."""
+        return self._auth.server
+
     async def run(self) -> None:
         """List and watch every scope until cancelled; raises nothing else."""
         async with asyncio.TaskGroup() as group:

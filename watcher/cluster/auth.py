@@ -59,6 +59,11 @@ class Auth:
         self._renewing = asyncio.Lock()
         self._tell()
 
+    @property
+    def server(self) -> str:
+        """Scheme and host of the URL, without whatever it may tell besides."""
+        return mask(self._access.endpoint.url)
+
     async def current(self) -> tuple[Endpoint, Mapping[str, str]]:
         """Give both as they are now; raises Unauthorized without usable credentials."""
         if _stamps(self._access.files) != self._stamps:

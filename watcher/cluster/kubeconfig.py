@@ -5,6 +5,7 @@ private keys in temporary files until exit, quotes whole users in its errors, an
 the token of a service account. Those parts are ours.
 """
 
+import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ from watcher.ports import Clock
 _Untyped = Any
 _official: _Untyped = kube_config
 _in_pod: _Untyped = incluster_config
+logging.getLogger(kube_config.__name__).setLevel(logging.CRITICAL)  # what is wrong we say, once
 
 
 def in_cluster(folder: Path, environ: Mapping[str, str], strict_x509: bool) -> Access:
