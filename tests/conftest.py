@@ -2,11 +2,13 @@
 several kinds share."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 
 from tests.postgres import postgres as postgres
+from watcher.config import secrets
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile("ci", max_examples=500, deadline=None, derandomize=True)
@@ -19,3 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs = "postgres" in getattr(item, "fixturenames", ()) or "postgresql" in item.name
         if needs and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(60))
+
+
+@pytest.fixture(autouse=True)
+def _own_secrets() -> Iterator[None]:
+    """What is a secret in one test may be a word of the next one's messages."""
+    yield
+    secrets.forget()

@@ -53,7 +53,8 @@ class Told:
 
 
 def _recorded(lines: list[Json]) -> list[str]:
-    return [line["event_id"] for line in lines if line["event"].startswith("incident.")]
+    told = (line for line in lines if line["event"].startswith("incident."))
+    return [line["event_id"] for line in told if line["event"] != "incident.debounced"]
 
 
 def _unsent(lines: list[Json]) -> list[str]:

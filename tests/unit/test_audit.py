@@ -344,7 +344,7 @@ def test_a_parked_sink_shows_until_it_works_again(
     reporting.parked(claim(), REFUSED, LATER)
     assert value(metrics, "sink_parked", sink="oncall") == 1
     assert view.sink_troubles == {"oncall": "bad_token: HTTP 401"}
-    reporting.sent(claim(), LATER, timedelta(0))
+    reporting.answers("oncall")
     assert value(metrics, "sink_parked", sink="oncall") == 0
     assert view.sink_troubles == {}
 

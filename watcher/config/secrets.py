@@ -75,6 +75,11 @@ class Written(str):
         return no_info_after_validator_function(cls, handler(str), serialization=shown)
 
 
+def forget() -> None:
+    """Let `redact` know of none: for tests that share a process."""
+    _hidden.clear()
+
+
 def hide(secret: str) -> None:
     """Let `redact` know a value; of a URL also what is telling in it. A path to a file is not."""
     if secret.startswith("sqlite:"):
