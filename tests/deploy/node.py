@@ -322,7 +322,7 @@ class PodProcess(threading.Thread):
                 case {"valueFrom": {"secretKeyRef": {"name": secret, "key": key}}, "name": name}:
                     yield name, self._secret(secret)[key]
                 case _:
-                    raise NotImplementedError(variable)
+                    raise ValueError(f"this node cannot give a pod the variable {variable}")
 
     def _token(self) -> str:
         """A token of the pod's own account, bound to the pod."""

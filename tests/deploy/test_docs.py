@@ -78,7 +78,7 @@ def test_a_receiver_can_verify(
         command = [sys.executable, "verify.py"]
     elif language == "js":
         if (node := shutil.which("node")) is None:
-            pytest.skip("node is not installed")
+            pytest.skip("the code for Node needs node on the PATH, which no lock file can bring")
         (tmp_path / "verify.mjs").write_text(code + NODE)
         command = [node, "verify.mjs"]
     else:
