@@ -1,63 +1,42 @@
-"""The composition root: the only file that names concrete classes, and the one group of loops."""
+"""The composition root: what runs, wired, and the one group of loops."""
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from aiohttp.web import AppRunner
-from msgspec import Struct
 
 from watcher import __version__, audit
 from watcher import config as options
-from watcher.alarm import StoreAlarm, notice
+from watcher.adapters import make_cluster, make_pinger, make_sink
+from watcher.alarm import StoreAlarm
 from watcher.clock import SystemClock
-from watcher.cluster.api import KubeCluster
-from watcher.cluster.auth import find_auth
-from watcher.cluster.transport import Timings
 from watcher.config.secrets import mask
-from watcher.core.model import Resolution, Severity, Subject
+from watcher.core.model import Resolution
 from watcher.dead_man import DeadMan
 from watcher.dispatcher import Dispatcher
-from watcher.errors import Deposed, SinkError, StoreError
+from watcher.errors import Deposed, StoreError
 from watcher.follower import Follower
 from watcher.leadership import Leadership
+from watcher.loops import Loop, never_ends
 from watcher.metrics import Metrics
-from watcher.ports import Clock, Record, Sink, Store
+from watcher.ports import Clock, Record, Store
 from watcher.recording import close_departed
 from watcher.reporting import Reporting
 from watcher.restating import Restating
 from watcher.sinks.alertmanager import Alertmanager
-from watcher.sinks.apprise import Apprise
-from watcher.sinks.console import Console
-from watcher.sinks.http import Ping, Secret, Sender
-from watcher.sinks.pagerduty import PagerDuty
-from watcher.sinks.slack import SlackBot, SlackWebhook
-from watcher.sinks.webhook import Webhook
 from watcher.stores.database import open_store
 from watcher.trouble import Trouble
 from watcher.view import View
 from watcher.web import make_app, serve
 
-Loop = Callable[[], Coroutine[Any, Any, None]]
-"""Called in the very task that awaits it: a task that is cancelled before leaves nothing behind."""
 _STORE_CHECK_SECONDS: Final = 15.0
 _PARTING_SECONDS: Final = 3.0
-
-
-class TestResult(Struct, frozen=True):
-    """How one sink took a test message; `latency` in seconds."""
-
-    __test__ = False  # not a test case, whatever pytest makes of its name
-
-    sink: str
-    ok: bool
-    latency: float
-    error: str = ""
 
 
 class Process:
@@ -106,7 +85,7 @@ class Process:
             audit.emit("process.started", version=__version__, address=" ".join(self.addresses))
             async with asyncio.TaskGroup() as group:
                 for name, loop in self._endless().items():
-                    self._loops[name] = group.create_task(_never_ends(name, loop), name=name)
+                    self._loops[name] = group.create_task(never_ends(name, loop), name=name)
                 ready()
                 await stop.wait()
                 for task in self._loops.values():
@@ -131,18 +110,18 @@ class Process:
         """What only the one writer does: record what is decided, and send it."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_never_ends("store", self._check_store))
+                group.create_task(never_ends("store", self._check_store))
                 group.create_task(self._close_departed())
                 for follower in self._followers:
                     group.create_task(follower.restore())
                 for name, dispatcher in self.dispatchers.items():
-                    group.create_task(_never_ends(f"sink {name}", dispatcher.run))
+                    group.create_task(never_ends(f"sink {name}", dispatcher.run))
                 if settings := self._config.dead_man:
-                    group.create_task(_never_ends("dead man", self._dead_man(settings).run))
+                    group.create_task(never_ends("dead man", self._dead_man(settings).run))
                 for sink in self._sinks:
                     if isinstance(sink, Alertmanager):
                         again = Restating(sink, self._store, self._clock, self._reporting)
-                        group.create_task(_never_ends(f"restating {sink.traits.name}", again.run))
+                        group.create_task(never_ends(f"restating {sink.traits.name}", again.run))
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PARTING_SECONDS):
@@ -164,13 +143,11 @@ class Process:
     async def _follow(self, follower: Follower) -> None:
         async with asyncio.TaskGroup() as group:
             for loop in (follower.cluster.run, follower.watch, follower.probe, follower.keep_time):
-                group.create_task(_never_ends(loop.__qualname__, loop))
+                group.create_task(never_ends(loop.__qualname__, loop))
 
     def _dead_man(self, settings: options.DeadManSettings) -> DeadMan:
-        sender = _sender(settings, self._clock)
-        ping = Ping(sender, url=settings.url.read, method=settings.method)
         return DeadMan(
-            ping.send, settings.interval, self._config.told,
+            make_pinger(settings, self._clock).send, settings.interval, self._config.told,
             self.view, self._store, self._clock, self._reporting,
         )  # fmt: skip
 
@@ -234,56 +211,6 @@ class _Reporting(Reporting):
         self._process.leadership.end()
 
 
-def make_cluster(
-    settings: options.ClusterSettings, config: options.Config, clock: Clock
-) -> KubeCluster:
-    """Build the adapter of one API server; raises ConfigError for credentials that cannot be found."""
-    auth = find_auth(clock, settings.kubeconfig, settings.context, strict_x509=settings.strict_x509)
-    scopes, selector = settings.namespaces or ("",), settings.label_selector
-    timings = Timings(probe=config.heartbeat.timeout.total_seconds())
-    return KubeCluster(
-        settings.name, auth, clock, scopes=scopes, label_selector=selector, timings=timings
-    )
-
-
-def make_sink(settings: options.SinkSettings, clock: Clock) -> Sink:
-    """Build the sink of that type."""
-    name = settings.name
-    if isinstance(settings, options.ConsoleSettings):
-        return Console(name)
-    if isinstance(settings, options.AppriseSettings):
-        return Apprise(name, url=settings.url.read)
-    send = _sender(settings, clock)
-    match settings:
-        case options.SlackSettings(token=token, channel=room, api_url=api, mention=whom):
-            return SlackBot(name, send, token=token.read, channel=room, api_url=api, mention=whom)
-        case options.SlackWebhookSettings(url=url, mention=whom):
-            return SlackWebhook(name, send, url=url.read, mention=whom)
-        case options.PagerDutySettings(routing_key=key, url=address):
-            return PagerDuty(name, send, routing_key=key.read, url=address)
-        case options.WebhookSettings(url=url, headers=headers, format=form):
-            keys, v4 = [key.read for key in settings.secrets], form == "alertmanager"
-            own = _readers(headers)
-            return Webhook(name, send, url=url.read, secrets=keys, headers=own, alertmanager=v4)
-        case options.AlertmanagerSettings(headers=headers, interval=every):
-            urls, own = [peer.read for peer in settings.urls], _readers(headers)
-            return Alertmanager(name, send, urls=urls, headers=own, every=every)
-
-
-def _readers(headers: options.Headers) -> dict[str, Secret]:
-    return {name: value.read for name, value in headers.items()}
-
-
-def _sender(settings: options.HttpSettings, clock: Clock) -> Sender:
-    return Sender(
-        clock,
-        ca_file=settings.ca_file,
-        client_cert=settings.client_cert,
-        client_key=settings.client_key,
-        allow_http=settings.allow_http,
-    )
-
-
 async def run(
     config: options.Config,
     *,
@@ -313,31 +240,3 @@ def _not_reloaded() -> None:
     structlog.stdlib.get_logger("watcher").warning(
         "signal.ignored", signal="SIGHUP", so="the configuration is read at the start only"
     )
-
-
-async def test_notify(config: options.Config, name: str | None = None) -> list[TestResult]:
-    """Send one clearly marked test to each sink, or to the one of that name."""
-    clock = SystemClock()
-    chosen = [settings for settings in config.sinks if name in (None, settings.name)]
-    return [await _test(make_sink(settings, clock), clock) for settings in chosen]
-
-
-async def _test(sink: Sink, clock: Clock) -> TestResult:
-    name, began, error = sink.traits.name, clock.now(), ""
-    what = f"A test of the sink {name}, asked for on the command line. Nothing is wrong."
-    try:
-        subject, at = Subject("", name=name), clock.wall()
-        await sink.send(notice(sink, subject, "test", Severity.WARNING, what, at))
-    except SinkError as refused:
-        error = str(refused)
-    return TestResult(name, not error, (clock.now() - began).total_seconds(), error)
-
-
-async def _never_ends(name: str, loop: Loop) -> None:
-    """A group takes no notice of a task that was cancelled; one that nobody cancelled has died."""
-    with contextlib.suppress(asyncio.CancelledError):
-        await loop()
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-    raise RuntimeError(f"the loop {name} has ended, which it never should")

@@ -212,7 +212,7 @@ def test_notify(
     config: ConfigFile = None,
 ) -> None:
     """Send one clearly marked test to each sink; exit code 1 when one did not take it."""
-    from watcher.app import test_notify as test
+    from watcher.trial import test_notify as test
 
     settings = load(config)
     if sink is not None and sink not in (known := [each.name for each in settings.sinks]):
@@ -282,7 +282,7 @@ def schema() -> None:
 
 
 async def _list_live(settings: "Config", namespace: str | None) -> list[Any]:
-    from watcher.app import make_cluster
+    from watcher.adapters import make_cluster
     from watcher.check import live
     from watcher.clock import SystemClock
 

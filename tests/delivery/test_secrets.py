@@ -21,7 +21,7 @@ from tests.fault_server import (
     resets,
     talks_nonsense,
 )
-from watcher.app import make_sink
+from watcher.adapters import make_sink
 from watcher.config import Config
 from watcher.config.load import load
 from watcher.ports import Sink

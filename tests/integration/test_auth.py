@@ -18,7 +18,7 @@ import pytest
 import trustme
 
 from tests.integration.conftest import FAST
-from watcher.app import make_cluster
+from watcher.adapters import make_cluster
 from watcher.cluster.api import KubeCluster
 from watcher.cluster.auth import Auth, find_auth
 from watcher.cluster.exec_plugin import ExecPlugin
