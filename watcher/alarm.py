@@ -1,10 +1,11 @@
-"""A store that fails is told directly, once and unrecorded: there is nowhere to record it."""
+"""A store that fails is told directly, and so is its end: there is nowhere to record either."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec.structs import replace
 
 from watcher.config.secrets import redact
 from watcher.core.compose import compose
@@ -14,13 +15,18 @@ from watcher.ports import Clock, Notification, Sink
 from watcher.view import View
 
 _HOLD: Final = timedelta(seconds=10)
-"""A database that is restarted is back by then."""
+"""A database that is restarted is back by then, and one that has worked for so long is mended."""
 _LOOK_SECONDS: Final = 1.0
 _SEND_SECONDS: Final = 30.0
+_END_AFTER: Final = (0.0, 60.0, 300.0, 1800.0)
+"""Waits before the attempts at an end: an alert that it does not reach stays open for ever."""
 
 
 class StoreAlarm:
-    """Tells each sink when the store has failed for ten seconds; the one that was the writer tells."""
+    """Tells each sink when the store has failed for ten seconds, and when it works again.
+
+    The process that was the writer tells.
+    """
 
     def __init__(self, view: View, sinks: Sequence[Sink], clock: Clock) -> None:
         self._view = view
@@ -29,32 +35,59 @@ class StoreAlarm:
 
     async def run(self) -> None:
         """Look every second; never ends."""
-        ours, since, told = True, None, False  # nobody knows of another before the store says so
+        async with asyncio.TaskGroup() as ends:
+            await self._look(ends)
+
+    async def _look(self, ends: asyncio.TaskGroup) -> None:
+        ours, since, worked = True, None, None  # nobody knows of another before the store says so
+        told: Event | None = None
         while True:
             error, now = self._view.store_error, self._clock.now()
-            if error is None:
-                ours, since, told = self._view.leading, None, False
-            elif since is None:
-                since = now
-            elif ours and not told and now - since >= _HOLD:
-                told = True
-                await asyncio.gather(*(self._tell(sink, error, since) for sink in self._sinks))
+            if error is not None:
+                since, worked = since or now, None
+                if ours and told is None and now - since >= _HOLD:
+                    told = _failing(error, since, now)
+                    await asyncio.gather(*(self._tell(sink, told) for sink in self._sinks))
+            else:
+                ours, worked = self._view.leading, worked or now
+                if told is None:
+                    since = None
+                elif now - worked >= _HOLD:
+                    end = _restored(told, worked)
+                    for sink in self._sinks:
+                        ends.create_task(self._end(sink, end))
+                    since = told = None
             await self._clock.sleep(_LOOK_SECONDS)
 
-    async def _tell(self, sink: Sink, error: str, since: datetime) -> None:
-        what = f"This process can record nothing, and tells nothing else before it can: {redact(error)}"
-        notification = notice(sink, Subject(""), "store.failing", Severity.CRITICAL, what, since)
-        with contextlib.suppress(SinkError, TimeoutError):
+    async def _end(self, sink: Sink, event: Event) -> None:
+        for wait in _END_AFTER:
+            await self._clock.sleep(wait)
+            if await self._tell(sink, event):
+                return
+
+    async def _tell(self, sink: Sink, event: Event) -> bool:
+        try:
             async with asyncio.timeout(_SEND_SECONDS):
-                await sink.send(notification)
+                await sink.send(notice(sink, event, self._clock.wall()))
+        except (SinkError, TimeoutError):
+            return False
+        return True
 
 
-def notice(
-    sink: Sink, subject: Subject, reason: str, severity: Severity, message: str, at: datetime
-) -> Notification:
+def _failing(error: str, since: datetime, now: datetime) -> Event:
+    what = f"This process can record nothing, and tells nothing else before it can: {redact(error)}"
+    name, store = incident_id(since, "store"), Subject("")
+    return Event(
+        name, 1, Edge.DEGRADED, store, now, since, now, "store.failing", Severity.CRITICAL, what
+    )
+
+
+def _restored(failing: Event, at: datetime) -> Event:
+    return replace(failing, sequence=2, edge=Edge.RECOVERED, at=at, reason="store.restored")
+
+
+def notice(sink: Sink, event: Event, now: datetime) -> Notification:
     """What the watcher says of itself to one sink, without a record of it."""
-    name, incident = sink.traits.name, incident_id(at, reason, sink.traits.name)
-    event = Event(incident, 1, Edge.DEGRADED, subject, at, at, at, reason, severity, message)
-    part = Part.POST if sink.traits.chat else Part.EVENT
-    composed = compose(event, latest=event, part=part, now=at)
+    name, part = sink.traits.name, Part.POST if sink.traits.chat else Part.EVENT
+    composed = compose(event, latest=event, part=part, now=now)
     return Notification(delivery_id(event.id, name, part), part, composed, event)

@@ -6,7 +6,7 @@ from watcher.adapters import make_sink
 from watcher.alarm import notice
 from watcher.clock import SystemClock
 from watcher.config import Config
-from watcher.core.model import Severity, Subject
+from watcher.core.model import Edge, Event, Severity, Subject, incident_id
 from watcher.errors import SinkError
 from watcher.ports import Clock, Sink
 
@@ -34,7 +34,11 @@ async def _test(sink: Sink, clock: Clock) -> TestResult:
     what = f"A test of the sink {name}, asked for on the command line. Nothing is wrong."
     try:
         subject, at = Subject("", name=name), clock.wall()
-        await sink.send(notice(sink, subject, "test", Severity.WARNING, what, at))
+        event = Event(
+            incident_id(at, "test", name), 1, Edge.DEGRADED, subject, at, at, at, "test",
+            Severity.WARNING, what,
+        )  # fmt: skip
+        await sink.send(notice(sink, event, at))
     except SinkError as refused:
         error = str(refused)
     return TestResult(name, not error, (clock.now() - began).total_seconds(), error)

@@ -253,10 +253,11 @@ def _own(event: Event, now: datetime) -> Message:
 
 
 def _failed_until(event: Event) -> str:
-    """What has become of a sink that failed."""
+    """What has become of a sink that failed, or of the store."""
     then = words.ending(event)
     if event.edge is Edge.RECOVERED:
-        then = "delivers again, what had to wait is on its way"
+        works = "delivers" if event.subject.name else "takes writes"
+        then = f"{works} again, what had to wait is on its way"
     return f"It failed {words.window(event.since, event.at)} and {then}"
 
 
