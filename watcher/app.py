@@ -206,6 +206,13 @@ class _Reporting(Reporting):
         # The echo is written while the sinks' threads already look at the queue.
         asyncio.get_running_loop().call_soon(super().recorded, record)
 
+    def store_restored(self) -> None:
+        """The store works again: what waits for it need wait no longer."""
+        for follower in self._process._followers:
+            follower.store_restored()
+        for dispatcher in self._process.dispatchers.values():
+            dispatcher.store_restored()
+
     def deposed(self, error: Deposed) -> None:
         """The store has refused this process as its writer."""
         self._process.leadership.end()

@@ -49,14 +49,15 @@ class DeadMan:
     async def trouble(self) -> str:
         """Why there must be no ping now; empty when there may be."""
         now = self.clock.now()
+        if self.view.store_error:
+            return f"the store does not write: {self.view.store_error}"
         try:
-            await self.store.ping()
             for cluster in self.view.clusters.values():
                 if not cluster.fresh(now) and not await self._is_told(cluster):
                     return f"cluster {cluster.name} is out of sight, and nobody has been told yet"
             stuck = await self._stuck(now)
         except StoreError as error:
-            return f"the store does not write: {error}"
+            return f"the store does not answer: {error}"
         if self.view.sink_troubles.keys() >= set(self.sinks):
             return "no sink can be reached"
         return f"the queue of {', '.join(stuck)} does not move" if stuck else ""

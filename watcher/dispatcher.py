@@ -66,12 +66,18 @@ class Dispatcher:
         self._unsure = True
         """Rows may be in flight that nobody sends: of the process before, or of a lost answer."""
         self._woken = asyncio.Event()
+        self._store_works = asyncio.Event()
         self._in_the_way = (clock.now(), "the watcher was not running")
         """Until when something was in the way, and what."""
 
     def wake(self) -> None:
         """Look at the queue now: something was committed to it."""
         self._woken.set()
+
+    def store_restored(self) -> None:
+        """Ask the store at once what it has refused."""
+        self._store_works.set()
+        self._store_works = asyncio.Event()
 
     def breaker(self) -> int:
         """How the breaker stands now: see `core.retry`."""
@@ -273,7 +279,7 @@ class Dispatcher:
             await self._insist(lambda: self._trouble.ends(end.at))
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask the store until it answers, after 1, 2, 4 … 30 s. Raises Deposed."""
+        """Ask the store until it answers, after 1, 2, 4 … 30 s, or once it works. Raises Deposed."""
         wait = 1.0
         while True:
             try:
@@ -282,7 +288,8 @@ class Dispatcher:
                 self._reporting.store_refused(error)
                 if isinstance(error, Deposed):
                     raise
-                await self._clock.sleep(wait)
+                until = self._clock.now() + timedelta(seconds=wait)
+                await self._clock.wait(self._store_works, until)
                 wait = min(2 * wait, 30.0)
 
     async def _drain(self) -> None:

@@ -134,6 +134,11 @@ class Follower:
         await self.observer.expire_due(now)  # sight may just have returned
         self._changed.set()
 
+    def store_restored(self) -> None:
+        """Try now what the store has refused."""
+        self.observer.retry_at(self.clock.now())
+        self._changed.set()
+
     def next_due(self) -> datetime | None:
         """When time alone calls for a step."""
         waits = (self.observer.next_due(), self.heartbeat.next_due())

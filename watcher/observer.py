@@ -71,6 +71,10 @@ class Observer:
         self.roster.restore(saved)
         self._seen_at = seen_at
 
+    def retry_at(self, now: datetime) -> None:
+        """Try again what the store refused, however long that was to wait."""
+        self._retry_at = self._retry_at and now
+
     def next_due(self) -> datetime | None:
         """When time alone calls for a step; deadlines wait while the cluster is out of sight."""
         if self._retry_at is not None:

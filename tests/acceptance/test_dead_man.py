@@ -33,10 +33,10 @@ class Watched:
         self.sent = 0
         self.refuse: SinkError | None = None
         cluster.views.store_error = None
-        reporting = Reporting(cluster.views, Metrics(cluster.views, cluster.clock))
+        self.reporting = Reporting(cluster.views, Metrics(cluster.views, cluster.clock))
         self.dead_man = DeadMan(
             self._ping, timedelta(minutes=1), ("chat", "hook"),
-            cluster.views, cluster.store, cluster.clock, reporting,
+            cluster.views, cluster.store, cluster.clock, self.reporting,
         )  # fmt: skip
 
     async def _ping(self) -> None:
@@ -118,12 +118,10 @@ async def test_one_sink_is_enough(tmp_path):
 async def test_the_store_refuses(tmp_path):
     """What cannot be recorded is told to nobody."""
     async with watched(tmp_path) as process:
-
-        async def refuse() -> None:
-            raise StoreError("the disk is full")
-
-        process.cluster.store.ping = refuse  # type: ignore[method-assign]
+        process.reporting.store_refused(StoreError("the disk is full"))
         assert await process.trouble() == "the store does not write: the disk is full"
+        process.reporting.store_works()
+        assert await process.trouble() == ""
 
 
 async def test_a_queue_that_stands_still(tmp_path):

@@ -74,6 +74,22 @@ async def test_a_limit_that_is_over_is_not_waited_for_again(tmp_path):
     assert (event.reason, (event.at - ZERO).total_seconds()) == ("below_minimum", 611)
 
 
+async def test_a_store_that_works_again_is_not_waited_for(tmp_path):
+    """It refused for minutes, so that the next try is half a minute off: told as soon as it works."""
+    async with followed(tmp_path) as cluster:
+        await start(cluster)
+        await cluster.at(10, [seen(2, web(1))])
+        cluster.refusals = 1000
+        await cluster.at(240)
+        cluster.refusals = 0
+        assert (due := cluster.follower.next_due()) is not None
+        assert due - cluster.clock.now() > timedelta(seconds=10)
+        cluster.follower.store_restored()
+        await cluster.at(240)
+    [event] = cluster.recorded_events
+    assert (event.reason, (event.at - ZERO).total_seconds()) == ("below_minimum", 240)
+
+
 async def test_refused_openings_keep_the_hold_of_what_is_true_by_then(tmp_path):
     """The store refused an opening at once; what is seen before the next try has its own hold."""
     async with followed(tmp_path) as cluster:

@@ -575,8 +575,9 @@ async def test_a_failing_store(
     await clock.advance(300)
     assert store.calls == len(reports.lines) == 6 + 8  # 1, 2, 4, 8, 16 s, then every 30
     store.failing = False
-    await clock.advance(30)
+    dispatcher.store_restored()
     await asyncio.wait_for(_until(lambda: reports.lines[-1] == "sent app-1/1"), 5)
+    assert clock.now() - NOW == timedelta(seconds=300), "no wait was left to end"
     assert sink.told == ["app-1/1 event"]
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
