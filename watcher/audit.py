@@ -11,6 +11,7 @@ from typing import Any, Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from watcher import pipes
 from watcher.clock import SystemClock
 from watcher.config.secrets import redact
 from watcher.core.message import visible
@@ -100,7 +101,7 @@ def configure(stream: TextIO, level: str, json: bool, clock: Clock | None = None
         if json
         else structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="ts")
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(pipes.log(stream))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],

@@ -43,8 +43,13 @@ Address = Annotated[str | None, typer.Option(help="Where to serve health: `:8080
 
 def main() -> None:
     """Run the command line: errors are one line each on standard error, with exit code 2."""
+    from watcher import pipes
+
     try:
-        app()
+        try:
+            app()
+        finally:
+            pipes.end()
     except WatcherError as error:
         from watcher.config.secrets import redact
 

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from watcher import __version__
 from watcher.core import annotations
 from watcher.core.model import Clearing, DeliveryState, Firing, Health, Severity
+from watcher.pipes import Log
 from watcher.ports import Clock
 from watcher.view import View
 
@@ -95,6 +96,8 @@ class Metrics(Collector):
         leader = _gauge("is_leader", "Whether this process records and sends")
         leader.add_metric([], self._view.leading)
         yield leader
+        lost = "Lines that the log's reader was too slow for"
+        yield CounterMetricFamily(f"{_NAMES}_log_lines_dropped", lost, Log.dropped)
         now = self._clock.now()
         for name, cluster in self._view.clusters.items():
             in_sight, tracked = cluster.fresh(now), cluster.tracked.values()

@@ -1,12 +1,12 @@
 """The sink that needs nothing: one block of lines per event on standard output."""
 
-import os
 import sys
 from typing import TextIO
 
 from watcher.core.message import visible
 from watcher.core.model import Json
 from watcher.errors import Outcome, SinkError
+from watcher.pipes import write
 from watcher.ports import Notification, Traits
 from watcher.threads import BusyError, Threads
 
@@ -24,24 +24,11 @@ class Console:
         message = notification.message
         lines = [visible(f"{message.symbol} {message.text}", 4000)]
         lines += [f"    {visible(line)}" for line in message.lines]
+        text = "".join(f"{line}\n" for line in lines)
         try:
-            await self._thread.run(lambda: _print(lines, self._stream or sys.stdout))
+            await self._thread.run(lambda: write(text, self._stream or sys.stdout))
         except BusyError as error:
             raise SinkError("blocked", Outcome.RETRY, detail=str(error)) from None
         except (OSError, ValueError):  # a broken pipe, or a closed file
             raise SinkError("closed", Outcome.RETRY, detail="standard output is closed") from None
         return None
-
-
-def _print(lines: list[str], stream: TextIO) -> None:
-    """Past the stream's buffer: what is stuck there would hold up the end of the process."""
-    encoding = stream.encoding or "utf-8"  # a terminal may know no more than ASCII
-    data = "".join(f"{line}\n" for line in lines).encode(encoding, "backslashreplace")
-    try:
-        file = stream.fileno()
-    except (OSError, ValueError):  # a stream in memory
-        stream.write(data.decode(encoding))
-        stream.flush()
-    else:
-        while data:
-            data = data[os.write(file, data) :]
