@@ -585,6 +585,31 @@ async def test_retention_keeps_open_incidents_and_goes_in_steps(store: Store) ->
     assert len(await store.history(limit=1000)) == 1
 
 
+async def test_retention_keeps_the_members_of_an_open_digest(store: Store) -> None:
+    """Each edit of a digest names all of them, also those that ended long before the last one."""
+    digest, state = event(9, digest=True), DeliveryState.GROUPED
+
+    def grouped(*ones: Event) -> Record:
+        rows = (delivery(one, state=state, digest=digest.incident) for one in ones)
+        return Record(events=ones, deliveries=tuple(rows))
+
+    await store.record(grouped(event(1), event(2)), NOW)
+    await store.record(told(digest), NOW)
+    await settled(store, NOW, DeliveryState.DELIVERED)
+    await store.record(grouped(event(1, 2, Edge.RECOVERED)), NOW)
+    assert await store.prune(later(10**8)) == 0
+    await store.record(told(event(9, 2, Edge.UPDATED, digest=True)), NOW)
+    claimed = await claim_one(store)
+    assert claimed.members == (event(1, 2, Edge.RECOVERED), event(2))
+    await store.settle(Settlement(claimed.delivery.id, DeliveryState.DELIVERED, NOW))
+    await store.record(grouped(event(2, 2, Edge.RECOVERED)), NOW)
+    await store.record(told(event(9, 3, Edge.RECOVERED, digest=True)), NOW)
+    assert await store.prune(later(10**8)) == 0, "its end is still to be sent"
+    await settled(store, NOW, DeliveryState.DELIVERED)
+    assert [await store.prune(later(10**8)) for _ in range(3)] == [1, 2, 0], "after their digest"
+    assert await store.history() == []
+
+
 def damage(url: str, statement: str) -> None:
     """Write what our code never would."""
     rival = (

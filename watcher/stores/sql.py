@@ -4,7 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from watcher.core.ledger import UNSETTLED
@@ -189,10 +200,12 @@ class SqlStore(Ledger):
     async def prune(self, before: datetime) -> int:
         """Forget incidents that ended before, with all that was told of them; say how many.
 
-        One with a delivery that is still open stays; so many at a time that nobody has to wait.
+        One with a delivery that is still open stays, and one in a digest until that has gone, which
+        names it with each edit. So many at a time that nobody has to wait.
         """
-        unsent = exists().where(_d.incident == incidents.c.id, _OPEN)
-        found = select(incidents.c.id).where(incidents.c.ended_at < before, ~unsent).limit(500)
+        mine, digest = _d.incident == incidents.c.id, incidents.alias().c
+        kept = or_(exists().where(mine, _OPEN), exists().where(mine, _d.digest == digest.id))
+        found = select(incidents.c.id).where(incidents.c.ended_at < before, ~kept).limit(500)
 
         def work(db: Connection) -> int:
             over = list(db.scalars(found))
