@@ -278,8 +278,10 @@ def test_a_storm_is_one_message_with_its_counts() -> None:
         "60 Deployments degraded in prod-eu: 57 still degraded, 2 recovered, 1 closed"
     )
     assert message.symbol == "🔴"
-    assert "pay/svc-12, " in message.text
-    assert " and 45 more." in message.text
+    assert "1 closed. Unavailable: pay/svc-12, pay/svc-15, " in message.text
+    assert " and 42 more. Closed (was deleted): shop/svc-2. Recovered: pay/svc-0, shop/svc-1." in (
+        message.text
+    )
     assert {f.label: f.value for f in message.facts}["By namespace"] == "shop 40, pay 20"
     assert len(message.lines) == 60
 
@@ -292,8 +294,8 @@ def test_the_thread_of_a_storm_names_what_is_new() -> None:
     message = say(news, Part.REPLY, covers=(earlier, news), members=rows)
     assert message.lines == (
         "pay/svc-0: Unavailable since 14:02 UTC, 0 of 3 replicas available, 2 needed",
-        "shop/svc-1: Recovered after 4 min",
         "shop/svc-2: Closed after 4 min, was deleted",
+        "shop/svc-1: Recovered after 4 min",
     )
 
 
@@ -307,6 +309,24 @@ def test_a_storm_that_is_over_says_how_it_ended() -> None:
         assert message.title == "3 Deployments were degraded in prod-eu: 2 recovered, 1 closed"
         assert len(message.lines) == (3 if part is Part.EDIT else 1)
         assert message.broadcast is (part is Part.REPLY)
+
+
+def test_where_nothing_can_be_edited_a_grown_storm_tells_what_is_new() -> None:
+    """A later post has the counts of all and the names of those that joined or ended since."""
+    rows = members(30, m0=Edge.RECOVERED, m1=Edge.CLOSED)
+    news = digest(Edge.UPDATED, "m0", "m1", "m29", sequence=2)
+    message = say(news, Part.POST, members=rows, late=timedelta(minutes=2))
+    title = "30 Deployments degraded in prod-eu: 28 still degraded, 1 recovered, 1 closed"
+    assert message.title == title
+    assert message.text.startswith(
+        f"{title}. Only what is new is named here, earlier messages name the rest."
+        " Unavailable: shop/svc-29. Closed (was deleted): shop/svc-1. Recovered: pay/svc-0. Start"
+    ), "and no word of delay, which is meant"
+    assert [line.partition(": ")[0] for line in message.lines] == [
+        "shop/svc-29", "shop/svc-1", "pay/svc-0",
+    ]  # fmt: skip
+    begun = say(news, Part.POST, members=rows, covers=(digest(Edge.DEGRADED), news))
+    assert len(begun.lines) == 30, "nobody has been told any of them"
 
 
 def test_a_digest_of_one_is_told_like_any_incident() -> None:

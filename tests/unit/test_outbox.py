@@ -62,6 +62,9 @@ def named(choice: Choice) -> str:
         pytest.param("post1:open+9~ edit2:end", "in 9", id="its backoff holds for that too"),
         pytest.param("post1:open? edit2:end reply2:end", "post1", id="maybe told: the same again"),
         pytest.param("post1:open post2:news", "post1", id="separate posts: the opening"),
+        pytest.param(
+            "post1:open* post2:news*", "post2 post1", id="separate posts: all of a digest"
+        ),
         pytest.param("post2:news post3:news", "post3 post2", id="separate posts: the newest news"),
         pytest.param(
             "post1:open post2:news post3:end", "post3 post1 post2", id="separate posts: over"

@@ -8,6 +8,7 @@ health reference §4, delivery reference §1.9.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from shlex import quote
 from typing import Final
 
@@ -20,6 +21,7 @@ from watcher.core.model import ENDS, OPENINGS, Edge, Event, Meanwhile, Part, Sev
 NAMES_SHOWN: Final = 15
 """Of a long list, in a text; `Message.lines` has all of it."""
 
+_OLDER: Final = "Only what is new is named here, earlier messages name the rest"
 _UNSEEN: Final = "Until it is back nothing is known of its Deployments: silence is not health"
 _UNSEEN_THEN: Final = "It happened, or fell due, while the watcher could not see the cluster"
 _UNSETTLED: Final = "It keeps failing and recovering; no further message until it settles"
@@ -49,12 +51,14 @@ def compose(
     elif event.digest and len(members) == 1:  # a storm that did not come: its only member in full
         message = _deployment(members[0], (), now, restates)
     elif event.digest:
-        message = _digest(told, members, () if restates else (*covers, event))
+        message = _digest(told, members, part, (*covers, event))
     elif told.subject.is_cluster:
         message = _sight_again(told) if told.edge in ENDS else _out_of_sight(told, now)
     else:
         message = _deployment(told, covers, now, restates)
     untold = part is Part.POST and told.edge in ENDS and any(e.edge in OPENINGS for e in covers)
+    if event.digest and not late_reason:  # it waits for more of them on purpose
+        late = None
     delay = _delay(late, words.trouble(late_reason), untold)
     unseen = _UNSEEN_THEN if told.unseen else ""
     start = f"Start with: {message.command}" if message.command else ""
@@ -204,13 +208,16 @@ def _changed(event: Event) -> Iterator[str]:
             yield f"and {more} more {words.CHANGES[kind][more > 1]}"
 
 
-def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Message:
-    """Many incidents in one message: all of them, or only those that `news` adds or ends."""
-    members = sorted(members, key=_urgency)
-    named = {incident for each in news for incident in each.members}
-    listed = [m for m in members if m.incident in named] if news else members
-    if event.edge not in ENDS:  # the last reply sums up all of it
+def _digest(event: Event, members: Sequence[Event], part: Part, news: Sequence[Event]) -> Message:
+    """Many incidents in one message: all of them, or after a first one those that `news` tells of."""
+    listed = members = sorted(members, key=_urgency)
+    whole = part is Part.EDIT or (part is Part.POST and any(e.edge in OPENINGS for e in news))
+    if not whole:
+        named = {incident for each in news for incident in each.members}
+        listed = [member for member in members if member.incident in named]
+    if part is Part.REPLY and event.edge not in ENDS:  # the last one sums up all of it
         members = listed
+    older = len(members) > len(listed)
     over = bool(members) and all(member.edge in ENDS for member in members)
     many = f"{len(members)} Deployment{'' if len(members) == 1 else 's'}"
     title = f"{many} {'were ' if over else ''}degraded in {_cluster(event)}"
@@ -222,7 +229,7 @@ def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Me
         state,
         words.SYMBOLS["Unavailable" if total else state],
         title,
-        words.sentences(title, _names([str(m.subject) for m in listed], len(listed))),
+        words.sentences(title, _OLDER if older else "", *_by_standing(listed)),
         facts=(
             Fact("Cluster", _cluster(event)),
             Fact("Deployments", _standing(members)),
@@ -230,8 +237,10 @@ def _digest(event: Event, members: Sequence[Event], news: Sequence[Event]) -> Me
             Fact("By reason", _tally(words.reason(member) for member in members)),
         ),
         command="" if over else "kubectl get events --all-namespaces --field-selector type=Warning",
+        notes=(_OLDER,) if older else (),
         line=title,
         lines=tuple(_member(member, event.at) for member in listed),
+        briefly=tuple((f"{_stands(m)} in {m.subject.namespace}", m.subject.name) for m in listed),
     )
 
 
@@ -261,8 +270,24 @@ def _failed_until(event: Event) -> str:
     return f"It failed {words.window(event.since, event.at)} and {then}"
 
 
-def _urgency(member: Event) -> tuple[bool, bool, str]:
-    return member.edge in ENDS, not words.nothing_serves(member), str(member.subject)
+def _urgency(member: Event) -> tuple[int, str, str]:
+    """What is down first, then what was closed, then what has recovered; each kind together."""
+    edge, total = member.edge, words.nothing_serves(member)
+    rank = 3 if edge is Edge.RECOVERED else 2 if edge in ENDS else 0 if total else 1
+    return rank, _stands(member), str(member.subject)
+
+
+def _stands(member: Event) -> str:
+    """`Unavailable`, `Recovered`, `Closed (was deleted)`."""
+    how = f" ({words.ending(member)})" if member.edge is Edge.CLOSED else ""
+    return f"{words.state(member)}{how}"
+
+
+def _by_standing(members: Sequence[Event]) -> Iterator[str]:
+    """`Unavailable: shop/a, shop/b`, then `Recovered: shop/c and 40 more`."""
+    for state, group in groupby(members, _stands):
+        names = [str(member.subject) for member in group]
+        yield f"{state}: {_names(names, len(names))}"
 
 
 def _standing(members: Iterable[Event]) -> str:

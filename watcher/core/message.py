@@ -43,6 +43,8 @@ class Message(Struct, frozen=True):
     """A reply that the channel must see: worsened and ended."""
     calls: bool = False
     """It opens as critical or has become so: worth calling somebody, once an incident."""
+    briefly: tuple[tuple[str, str], ...] = ()
+    """The same in so many pairs, for where lines take too much room: `Recovered in shop`, `web`."""
 
 
 def visible(text: str, limit: int = 2000) -> str:

@@ -71,10 +71,10 @@ def _current(post: Row, rows: Sequence[Row]) -> Choice:
 
 
 def _separate(posts: Sequence[Row]) -> Choice:
-    """Where nothing can be edited every event is a post: the newest update is enough, and an end
-    tells in one past-tense line what was not told before it."""
-    over = posts[0].edge is Edge.UPDATED or posts[-1].edge in ENDS
-    return _newest(posts) if over and not posts[0].ambiguous else _first(posts)
+    """Where nothing can be edited every event is a post: the newest update is enough, of a digest the
+    newest of all, and an end tells in one past-tense line what was not told before it."""
+    enough = posts[0].digest or posts[0].edge is Edge.UPDATED or posts[-1].edge in ENDS
+    return _newest(posts) if enough and not posts[0].ambiguous else _first(posts)
 
 
 def _edits(rows: Sequence[Row], edits_from: datetime | None) -> Choice | None:

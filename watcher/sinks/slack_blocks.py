@@ -27,6 +27,7 @@ LIST_LINES: Final = 7600
 """Units that a list may have in a message with all the rest, or alone: 10,000 altogether."""
 _WHY_LIMIT: Final = 1200
 _LINE_LIMIT: Final = 300
+_IN_FULL: Final = 5
 _FACTS: Final = 10
 _FACT_LIMIT: Final = 160
 _NOTES: Final = 4
@@ -69,20 +70,21 @@ def summary(message: Message) -> Message:
 
 
 def compact(message: Message) -> Message:
-    """The first lines of a long list, then names alone: so that few messages hold all of them."""
+    """Where a list takes several messages: its first lines, then names, so that they are few."""
+    if len(pages(message)) == 1:
+        return message
     names: dict[str, list[str]] = {}
-    for line in message.lines[NAMES_SHOWN:]:
-        namespace, _, name = line.partition(": ")[0].partition("/")
-        names.setdefault(f"{namespace}: ", []).append(name)
+    for group, name in message.briefly[_IN_FULL:]:
+        names.setdefault(f"{group}: ", []).append(name)
     rows = [
         row
-        for namespace, group in names.items()
+        for group, members in names.items()
         for row in textwrap.wrap(
-            ", ".join(group), _LINE_LIMIT, initial_indent=namespace, subsequent_indent=namespace,
+            ", ".join(members), _LINE_LIMIT, initial_indent=group, subsequent_indent=group,
             break_long_words=False, break_on_hyphens=False,
         )
     ]  # fmt: skip
-    return replace(message, lines=(*message.lines[:NAMES_SHOWN], *rows))
+    return replace(message, lines=(*message.lines[:_IN_FULL], *rows))
 
 
 def pages(message: Message, room: int = CARD_LINES) -> Sequence[Message]:
