@@ -41,20 +41,21 @@ class StoreAlarm:
     async def _look(self, ends: asyncio.TaskGroup) -> None:
         ours, since, worked = True, None, None  # nobody knows of another before the store says so
         told: Event | None = None
+        heard: Sequence[Sink] = ()
         while True:
             error, now = self._view.store_error, self._clock.now()
             if error is not None:
                 since, worked = since or now, None
                 if ours and told is None and now - since >= _HOLD:
-                    told = _failing(error, since, now)
-                    await asyncio.gather(*(self._tell(sink, told) for sink in self._sinks))
+                    told, heard = _failing(error, since, now), tuple(self._sinks)
+                    await asyncio.gather(*(self._tell(sink, told) for sink in heard))
             else:
                 ours, worked = self._view.leading, worked or now
                 if told is None:
                     since = None
                 elif now - worked >= _HOLD:
                     end = _restored(told, worked)
-                    for sink in self._sinks:
+                    for sink in heard:
                         ends.create_task(self._end(sink, end))
                     since = told = None
             await self._clock.sleep(_LOOK_SECONDS)

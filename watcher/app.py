@@ -8,7 +8,6 @@ from datetime import datetime
 from functools import partial
 from typing import Final
 
-import structlog
 from aiohttp.web import AppRunner
 
 from watcher import __version__, audit
@@ -16,6 +15,7 @@ from watcher import config as options
 from watcher.adapters import make_cluster, make_pinger, make_sink
 from watcher.alarm import StoreAlarm
 from watcher.clock import SystemClock
+from watcher.config.load import Source
 from watcher.config.secrets import mask
 from watcher.core.model import Resolution
 from watcher.dead_man import DeadMan
@@ -23,10 +23,11 @@ from watcher.dispatcher import Dispatcher
 from watcher.errors import Deposed, StoreError
 from watcher.follower import Follower
 from watcher.leadership import Leadership
-from watcher.loops import Loop, never_ends
+from watcher.loops import Exchange, Loop, never_ends
 from watcher.metrics import Metrics
-from watcher.ports import Clock, Record, Store
+from watcher.ports import Clock, Record, Sink, Store, Traits
 from watcher.recording import close_departed
+from watcher.reload import Reload
 from watcher.reporting import Reporting
 from watcher.restating import Restating
 from watcher.sinks.alertmanager import Alertmanager
@@ -42,7 +43,13 @@ _PARTING_SECONDS: Final = 3.0
 class Process:
     """Everything that runs, wired; `run` is its life."""
 
-    def __init__(self, config: options.Config, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: options.Config,
+        clock: Clock,
+        source: Source | None,
+        asked: asyncio.Event,
+    ) -> None:
         self.view = View()
         self.metrics = Metrics(self.view, clock, [sink.name for sink in config.sinks])
         self.addresses: Sequence[str] = ()
@@ -50,30 +57,78 @@ class Process:
         self._config = config
         self._clock = clock
         self._reporting = _Reporting(self)
-        clusters = [make_cluster(settings, config, clock) for settings in config.clusters]
-        self._sinks = [make_sink(settings, clock) for settings in config.sinks]
+        self.dispatchers: Mapping[str, Dispatcher] = {}
+        self._sinks: Mapping[str, Sink] = {}
+        self._told: list[Traits] = []
+        self._told_sinks: list[Sink] = []
+        """Both are shared by all who tell of something; a reload exchanges what is in them."""
+        self._clusters = [make_cluster(settings, config, clock) for settings in config.clusters]
+        sinks = self._make_sinks(config)
         store = open_store(config.store.url.read(), exclusive=True)
         store.unreadable = self._reporting.unreadable
         if store.empty:
             audit.emit("store.created", url=mask(config.store.url.read()))
         self._store: Store = store
         self.leadership = Leadership(self._store, clock, self._reporting)
-        self._told = [sink.traits for sink in self._sinks if sink.traits.name in config.told]
-        self.dispatchers = {
-            sink.traits.name: Dispatcher(sink, self._store, clock, self._reporting, told=self._told)
-            for sink in self._sinks
-        }
-        for name, dispatcher in self.dispatchers.items():
-            self.metrics.sink_breaker.labels(name).set_function(dispatcher.breaker)
         self._followers = [
             Follower(
                 cluster, self.view, self._store, clock, self._told, config.health_policy(),
                 config.cluster_policy(), self._reporting,
             )
-            for cluster in clusters
+            for cluster in self._clusters
         ]  # fmt: skip
+        self._sending = Exchange()
+        self._reload = source and Reload(
+            source, config, lambda new: self._put_in_force(new, self._make_sinks(new)),
+            asked, clock, self.view, self.metrics,
+        )  # fmt: skip
+        self._put_in_force(config, sinks)
         self._redriven: dict[str, datetime] = {}
         self._loops: dict[str, asyncio.Task[None]] = {}
+
+    def _make_sinks(self, config: options.Config) -> Mapping[str, Sink]:
+        """Build what is new or changed; the others stay, with what they have under way."""
+        before = {each.name: each for each in self._config.sinks if each.name in self._sinks}
+        return {
+            (name := each.name): self._sinks[name]
+            if before.get(name) == each
+            else make_sink(each, self._clock)
+            for each in config.sinks
+        }
+
+    def _put_in_force(self, config: options.Config, sinks: Mapping[str, Sink]) -> None:
+        """Exchange everything in one go: nothing in here can fail, or wait."""
+        self._told_sinks[:] = [sink for name, sink in sinks.items() if name in config.told]
+        self._told[:] = [sink.traits for sink in self._told_sinks]
+        self.dispatchers = {
+            name: self.dispatchers[name]
+            if self._sinks.get(name) is sink
+            else Dispatcher(sink, self._store, self._clock, self._reporting, told=self._told)
+            for name, sink in sinks.items()
+        }
+        self.metrics.sink_breaker.clear()
+        for name, dispatcher in self.dispatchers.items():
+            self.metrics.sink_breaker.labels(name).set_function(dispatcher.breaker)
+        self._config, self._sinks = config, sinks
+        for cluster in self._clusters:
+            cluster.probe_seconds = config.heartbeat.timeout.total_seconds()
+        for follower in self._followers:
+            follower.obey(config.health_policy(), config.cluster_policy())
+        self._sending.want(self._senders())
+        if config.dead_man is None:
+            self._reporting.dead_man("")
+
+    def _senders(self) -> Mapping[str, tuple[object, Loop]]:
+        """What runs as long as this process is the writer, and what each of it is for."""
+        loops: dict[str, tuple[object, Loop]] = {}
+        for name, sink in self._sinks.items():
+            loops[f"sink {name}"] = sink, self.dispatchers[name].run
+            if isinstance(sink, Alertmanager):
+                again = Restating(sink, self._store, self._clock, self._reporting)
+                loops[f"restating {name}"] = sink, again.run
+        if settings := self._config.dead_man:
+            loops["dead man"] = (settings, self._config.told), self._dead_man(settings).run
+        return loops
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Live until `stop` is set; a loop that ends before that ends the process with its error."""
@@ -99,10 +154,11 @@ class Process:
         return [name for name, task in self._loops.items() if task.done()]
 
     def _endless(self) -> Mapping[str, Loop]:
-        told = [sink for sink in self._sinks if sink.traits.name in self._config.told]
+        reload = {"reload": self._reload.run} if self._reload else {}
         return {
             "leadership": partial(self.leadership.run, self._term),
-            "alarm": StoreAlarm(self.view, told, self._clock).run,
+            "alarm": StoreAlarm(self.view, self._told_sinks, self._clock).run,
+            **reload,
             **{f"cluster {f.cluster.name}": partial(self._follow, f) for f in self._followers},
         }
 
@@ -114,14 +170,7 @@ class Process:
                 group.create_task(self._close_departed())
                 for follower in self._followers:
                     group.create_task(follower.restore())
-                for name, dispatcher in self.dispatchers.items():
-                    group.create_task(never_ends(f"sink {name}", dispatcher.run))
-                if settings := self._config.dead_man:
-                    group.create_task(never_ends("dead man", self._dead_man(settings).run))
-                for sink in self._sinks:
-                    if isinstance(sink, Alertmanager):
-                        again = Restating(sink, self._store, self._clock, self._reporting)
-                        group.create_task(never_ends(f"restating {sink.traits.name}", again.run))
+                group.create_task(never_ends("sending", self._sending.run))
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PARTING_SECONDS):
@@ -167,6 +216,8 @@ class Process:
 
     async def _forget_sinks(self) -> None:
         """Keep what is queued for sinks that are configured no more, and end their troubles."""
+        for sink in self.view.sink_troubles.keys() - self.dispatchers.keys():
+            self._reporting.answers(sink)
         for sink, count in (await self._store.strand([*self.dispatchers])).items():
             audit.emit("sink.removed", sink=sink, deliveries=count)
         saved = await self._store.load("")
@@ -221,29 +272,23 @@ class _Reporting(Reporting):
 async def run(
     config: options.Config,
     *,
+    source: Source | None = None,
     clock: Clock | None = None,
     ready: Callable[[Process], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Run until `stop` is set, or SIGTERM or SIGINT comes.
+    """Run until `stop` is set, or SIGTERM or SIGINT comes; SIGHUP reads a `source` again.
 
     Raises ConfigError, StoreError when it cannot start; an ExceptionGroup when a loop has died.
     """
     stop = stop or asyncio.Event()
-    loop = asyncio.get_running_loop()
-    actions = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: _not_reloaded}
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    actions = {signal.SIGTERM: stop.set, signal.SIGINT: stop.set, signal.SIGHUP: asked.set}
     for number, action in actions.items():
         loop.add_signal_handler(number, action)
     try:
-        process = Process(config, clock or SystemClock())
+        process = Process(config, clock or SystemClock(), source, asked)
         await process.run(stop, lambda: ready(process) if ready is not None else None)
     finally:
         for number in actions:
             loop.remove_signal_handler(number)
-
-
-def _not_reloaded() -> None:
-    """Rather than dying of it, as is the default."""
-    structlog.stdlib.get_logger("watcher").warning(
-        "signal.ignored", signal="SIGHUP", so="the configuration is read at the start only"
-    )

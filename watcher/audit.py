@@ -61,6 +61,8 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "lease.gained": (),
     "lease.ended": (),
     "config.loaded": ("source", "clusters", "sinks", "told"),
+    "config.reloaded": ("changed", "needs_restart"),
+    "config.reload_failed": ("problems",),
     "process.started": ("version", "address"),
     "process.stopped": ("reason",),
 }
@@ -71,6 +73,7 @@ _FAULTS: Final = frozenset(
         "notification.deferred", "notification.parked", "notification.abandoned",
         "notification.expired", "sink.failing", "cluster.watch_broken", "cluster.probe_failed",
         "store.failing", "store.row_unreadable", "dead_man.withheld", "dead_man.failed",
+        "config.reload_failed",
     }
 )  # fmt: skip
 _LOG: Final = structlog.stdlib.get_logger("watcher.audit")

@@ -109,11 +109,10 @@ def _run(config: Path | None, **flags: str | None) -> None:
 
     from watcher import audit
     from watcher.app import run as run_app
-    from watcher.config.load import unusable_files, unusable_secrets
+    from watcher.config.load import Source
 
-    settings = load(config, **flags)
-    if problems := [*unusable_files(settings), *unusable_secrets(settings)]:
-        raise ConfigError(problems)
+    source = Source(config, dict(os.environ), flags)
+    settings = source.load()
     audit.configure(sys.stderr, "info", json=not sys.stderr.isatty())
     audit.emit(
         "config.loaded", source=str(config or "environment"), told=settings.told,
@@ -123,7 +122,7 @@ def _run(config: Path | None, **flags: str | None) -> None:
     if settings.sinks == type(settings).model_fields["sinks"].default:
         log = structlog.stdlib.get_logger("watcher")
         log.warning("sinks.none_configured", so="what is to be told is printed on standard output")
-    asyncio.run(run_app(settings))
+    asyncio.run(run_app(settings, source=source))
 
 
 @app.command()

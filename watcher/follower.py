@@ -107,6 +107,16 @@ class Follower:
             if shown:
                 await self.step(self.clock.now(), shown)
 
+    def obey(self, health: HealthPolicy, reach: ClusterPolicy) -> None:
+        """Judge by these from now on; it is no step, and asks for one where needed."""
+        self._stepped_at = self.clock.now()  # by the beat up to now that was no sleep
+        if reach.interval != self.reach.interval:
+            self._asked.set()
+        self.health, self.reach = health, reach
+        self.heartbeat.policy, self.view.silent_for = reach, reach.stream_silent_for
+        self.observer.obey(health)
+        self._changed.set()
+
     async def _load(self) -> tuple[list[Saved], datetime | None]:
         while True:
             try:

@@ -12,6 +12,7 @@ from watcher.core.digests import GATHER, STORM_SIZE, STORM_WINDOW
 from watcher.core.health import assess, facts, fault_asserted_at, hold
 from watcher.core.meanwhile import Seen, report
 from watcher.core.model import (
+    EPOCH,
     OPENINGS,
     SETTLED,
     Clearing,
@@ -65,6 +66,8 @@ class Observer:
         self._retry_at: datetime | None = None
         self._retry_after = _RETRY_FIRST
         self._openings: deque[tuple[datetime, str]] = deque()
+        self._outdated = False
+        """Whether what is in view was judged by a former policy."""
 
     def restore(self, saved: Iterable[Saved], seen_at: datetime | None) -> None:
         """Take up what a former process left, and when it last saw the cluster."""
@@ -75,11 +78,18 @@ class Observer:
         """Try again what the store refused, however long that was to wait."""
         self._retry_at = self._retry_at and now
 
+    def obey(self, policy: HealthPolicy) -> None:
+        """Judge by this from now on, and at the next step all that is in view."""
+        self._outdated |= policy != self.policy
+        self.policy = policy
+
     def next_due(self) -> datetime | None:
         """When time alone calls for a step; deadlines wait while the cluster is out of sight."""
         if self._retry_at is not None:
             return self._retry_at
-        return None if self.view.blind_since is not None else self._deadlines.earliest
+        if self.view.blind_since is not None:
+            return None
+        return EPOCH if self._outdated else self._deadlines.earliest
 
     async def apply(self, events: Sequence[WatchEvent], now: datetime) -> None:
         """Take in what the watch delivered."""
@@ -115,6 +125,8 @@ class Observer:
                     self._expire(t, now)
             if not await self._commit(now):
                 return
+        if self._outdated and self.view.blind_since is None:
+            await self._judge_again(now)
 
     async def thaw(self, now: datetime) -> None:
         """Judge everything anew, if an outage of the cluster has just been closed."""
@@ -209,6 +221,14 @@ class Observer:
         if verdict.health is Health.DEGRADED or not isinstance(t.phase, Steady) or s.annotations:
             step = self._move(t, now, seeded=seeded, timed=timed)
         self._draft(t, step, now, must_save)
+
+    async def _judge_again(self, now: datetime) -> None:
+        """Judge by a new policy: a hold that is under way takes its length from it."""
+        self._outdated = False
+        for uid, t in self.view.tracked.items():
+            if uid not in self.roster.gone:
+                self._judge(t, t.snapshot, now, seeded=False)
+        await self._commit(now)
 
     def _move(self, t: Tracked, now: datetime, *, seeded: bool, timed: bool) -> Step:
         s, verdict = t.snapshot, t.verdict

@@ -18,7 +18,10 @@ _SURELY_UNSENT: Final = GATHER * 3 / 4
 
 
 class Recorder:
-    """Plans and commits the drafts of one cluster, and keeps its open digests."""
+    """Plans and commits the drafts of one cluster, and keeps its open digests.
+
+    `audiences` are asked for at each commit: a reload exchanges what is in the list.
+    """
 
     def __init__(
         self,
@@ -30,7 +33,7 @@ class Recorder:
     ) -> None:
         self._cluster = cluster
         self._store = store
-        self._audiences = tuple(audiences)
+        self._audiences = audiences
         self._committed = committed
         self._failed = failed
         self._digests: dict[str, Digest] = {}

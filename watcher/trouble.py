@@ -34,8 +34,8 @@ class Trouble:
         self, sink: str, store: Store, others: Sequence[Audience], reporting: Reporting
     ) -> None:
         self._subject = Subject("", name=sink, uid=f"sink/{sink}")
-        others = [other for other in others if other.name != sink]
-        self._recorder = Recorder("", store, others, reporting.recorded, lambda _: None)
+        self._all, self._others = others, list[Audience]()
+        self._recorder = Recorder("", store, self._others, reporting.recorded, lambda _: None)
         self._phase: Phase = Steady()
         self._turn = asyncio.Lock()
         """Attempts that fail together must not open an incident each."""
@@ -82,4 +82,5 @@ class Trouble:
     async def _commit(self, phase: Phase, transition: Transition, now: datetime) -> None:
         over = isinstance(phase, Steady)
         draft = Draft(self._subject, phase, transition=transition, forget=over)
+        self._others[:] = [each for each in self._all if each.name != self._subject.name]
         (self._phase,) = await self._recorder.commit([draft], now)

@@ -120,8 +120,11 @@ class ClusterView:
 
     def __post_init__(self, names: Sequence[str]) -> None:
         self.scopes: Mapping[str, Scope] = {name: Scope() for name in names}
-        self.too_old = 3 * self.silent_for
+
+    @property
+    def too_old(self) -> timedelta:
         """What is shown for longer than this without being confirmed cannot be relied on (W35)."""
+        return 3 * self.silent_for
 
     def last_byte_at(self) -> datetime | None:
         """The newest byte of any of its streams."""
@@ -204,6 +207,8 @@ class View:
     """Sinks that cannot deliver, and why."""
     dead_man: str = ""
     """Why the dead-man ping is withheld; empty while it is not."""
+    config: str = ""
+    """Why the newest configuration is not in force, or not all of it; empty while it is."""
 
     def not_ready(self, now: datetime) -> list[str]:
         """Why this process cannot be relied on, empty when it can."""

@@ -131,6 +131,8 @@ def everything(reporting: Reporting) -> None:
     reporting.unreadable("phases", "uid")
     audit.emit("store.created", url="sqlite:///watcher.db")
     audit.emit("config.loaded", source="f", clusters=["c"], sinks=["oncall"], told=["oncall"])
+    audit.emit("config.reloaded", changed=["sinks"], needs_restart=["web"])
+    audit.emit("config.reload_failed", problems=["f: sinks: must be a list"])
     told = delivery()
     audit.emit("sink.redriven", sink="oncall", deliveries=1, at=BEGAN, by="me")
     audit.emit("notification.redriven", delivery=told.id, sink="oncall", at=BEGAN, by="me")

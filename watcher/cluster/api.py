@@ -50,6 +50,8 @@ class KubeCluster:
         self.name = name
         self.scopes: Sequence[str] = tuple(dict.fromkeys(scopes)) or ("",)
         self._clock, self._auth, self._timings = clock, auth, timings or Timings()
+        self.probe_seconds = self._timings.probe
+        """How long a probe waits for its answer."""
         self._inbox = Inbox()
         self._transport = Transport(auth, clock, self._timings)
         self._heartbeat = Transport(auth, clock, self._timings)
@@ -133,10 +135,10 @@ class KubeCluster:
         try:
             await self._auth.current()  # a slow exec plugin is no slow API server
             began = self._clock.now()
-            async with asyncio.timeout(self._timings.probe):
+            async with asyncio.timeout(self.probe_seconds):
                 await self._heartbeat.page(ask, {"limit": "1"}, self.name)
         except TimeoutError:
-            why = ask.failed(f"no answer in {self._timings.probe:g} s")
+            why = ask.failed(f"no answer in {self.probe_seconds:g} s")
             return Probe(Unreachable(why), self._version)
         except ClusterError as error:
             if isinstance(error, Forbidden):  # another namespace may still let us in
@@ -149,7 +151,7 @@ class KubeCluster:
         if self._clock.now() >= self._version_until:
             self._version_until = self._clock.now() + timedelta(seconds=self._timings.version)
             with suppress(ClusterError, TimeoutError, *UNDECODABLE):  # it may be denied to us
-                async with asyncio.timeout(self._timings.probe):
+                async with asyncio.timeout(self.probe_seconds):
                     body = await self._heartbeat.read(ask, {}, "/version")
                 self._version = msgspec.json.decode(body, type=_Version).git_version
         return Probe(None, self._version, latency)

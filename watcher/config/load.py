@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, ValuesView
 from contextlib import suppress
+from dataclasses import dataclass
 from operator import eq
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +39,25 @@ _WORDS: Final = {
     "string_pattern_mismatch": "is too long, or has a character that such a name cannot have",
     "union_tag_not_found": f"needs a type: {_TYPES}",
 }
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where `watcher run` has its configuration from, to read it again in the same way.
+
+    The variables and flags are those of the start.
+    """
+
+    path: Path | None
+    env: Mapping[str, str]
+    flags: Mapping[str, str | None]
+
+    def load(self) -> Config:
+        """Read everything, the secrets too; raises ConfigError with all problems."""
+        config = load(self.path, self.env, self.flags)
+        if problems := [*unusable_files(config), *unusable_secrets(config)]:
+            raise ConfigError(problems)
+        return config
 
 
 def load(path: Path | None, env: Mapping[str, str], flags: Mapping[str, str | None]) -> Config:

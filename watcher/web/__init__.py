@@ -124,6 +124,8 @@ class _Pages(msgspec.Struct, frozen=True):
         answer = {"status": "ok", "role": "writer" if self.view.leading else "standby"}
         if self.view.dead_man:
             answer["dead_man"] = f"withheld: {_plain(self.view.dead_man)}"
+        if self.view.config:
+            answer["config"] = _plain(self.view.config)
         return _json(answer)
 
     async def apiserver(self, request: web.Request) -> web.Response:
