@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -36,6 +37,7 @@ from watcher.trouble import Trouble
 from watcher.view import View
 from watcher.web import make_app, serve
 
+_ECHO_AFTER_SECONDS: Final = 0.01
 _STORE_CHECK_SECONDS: Final = 15.0
 _PARTING_SECONDS: Final = 3.0
 
@@ -73,7 +75,7 @@ class Process:
         self._followers = [
             Follower(
                 cluster, self.view, self._store, clock, self._told, config.health_policy(),
-                config.cluster_policy(), self._reporting,
+                config.cluster_policy(), self._reporting, self.dispatchers,
             )
             for cluster in self._clusters
         ]  # fmt: skip
@@ -147,6 +149,7 @@ class Process:
                     task.cancel()
         finally:
             await self._close(web)
+            self._reporting.catch_up()
         audit.emit("process.stopped", reason="asked to")
 
     def dead_loops(self) -> list[str]:
@@ -249,13 +252,19 @@ class _Reporting(Reporting):
     def __init__(self, process: Process) -> None:
         super().__init__(process.view, process.metrics)
         self._process = process
+        self._unechoed = deque[Record]()
 
     def recorded(self, record: Record) -> None:
         """A decision was committed."""
         for sink in self._process.dispatchers.keys() & {d.sink for d in record.deliveries}:
             self._process.dispatchers[sink].wake()
-        # The echo is written while the sinks' threads already look at the queue.
-        asyncio.get_running_loop().call_soon(super().recorded, record)
+        self._unechoed.append(record)
+        asyncio.get_running_loop().call_later(_ECHO_AFTER_SECONDS, self.catch_up)
+
+    def catch_up(self) -> None:
+        """The echo can wait until what it tells of is on its way."""
+        while self._unechoed:
+            super().recorded(self._unechoed.popleft())
 
     def store_restored(self) -> None:
         """The store works again: what waits for it need wait no longer."""

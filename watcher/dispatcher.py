@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -65,6 +65,8 @@ class Dispatcher:
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._unsure = True
         """Rows may be in flight that nobody sends: of the process before, or of a lost answer."""
+        self._lent = False
+        self._head_start_until = clock.now()
         self._woken = asyncio.Event()
         self._store_works = asyncio.Event()
         self._in_the_way = (clock.now(), "the watcher was not running")
@@ -88,6 +90,24 @@ class Dispatcher:
         self.state = self.state.restarted(self._clock.now())
         self.wake()
 
+    def lend(self) -> bool:
+        """See `recording.Courier`."""
+        now, busy = self._clock.now(), self._unsure or self._lent or self._in_flight
+        if busy or self.state.probing or self.state.held_until(now) or not self._pace.room(now):
+            return False
+        self._lent = True
+        return True
+
+    def give(self, claims: Mapping[str, Claim] | None) -> None:
+        """See `recording.Courier`; of a former term it is left to whoever reclaims it."""
+        self._unsure |= claims is None
+        if claims and self._lent and (claim := claims.get(self.name)):
+            now = self._clock.now()
+            self._begin(claim, now)
+            self._head_start_until = now + _HEAD_START
+        self._lent = False
+        self.wake()
+
     async def run(self) -> None:
         """Dispatch until cancelled; then what is in flight has its grace, the rest stays queued."""
         await self.start()
@@ -101,7 +121,7 @@ class Dispatcher:
     async def start(self) -> None:
         """Take over what the process before, or this one in an earlier term, knew of the sink."""
         self._in_flight.clear()
-        self._unsure = True
+        self._unsure, self._lent = True, False
         state = await self._insist(lambda: self._store.sink_state(self.name))
         self._trouble.restore(await self._insist(lambda: self._store.load("")))
         now = self._clock.now()
@@ -123,6 +143,10 @@ class Dispatcher:
                 task.result()  # only what should never be raised is still here
         if (held := self.state.held_until(now)) is not None:
             return held
+        if self._lent:
+            return None
+        if self._in_flight and now < self._head_start_until:
+            return self._head_start_until
         places = 1 if self.state.probing else self._sink.traits.concurrency
         places -= len(self._in_flight)
         if places <= 0:
@@ -147,21 +171,24 @@ class Dispatcher:
         claims = await self._store.claim(self.name, now, room, self.state.edits_from)
         self._unsure = False
         for claim in claims:
-            for delivery in claim.superseded:
-                self._reporting.superseded(claim, delivery)
-            if now - (claim.redriven_at or claim.recorded_at) > self._sink.traits.max_age:
-                attempt = self._expire(claim)
-            else:
-                attempt = self._deliver(claim)
-                self._pace = self._pace.took(now)
-            task = asyncio.create_task(attempt)
-            task.add_done_callback(lambda _: self.wake())
-            self._in_flight[claim.delivery.incident] = task
+            self._begin(claim, now)
         if len(claims) == room:
             return now
         if claims:  # they go first: looking up what is due later would only hold them up
             return now + _HEAD_START
         return await self._store.next_due(self.name)
+
+    def _begin(self, claim: Claim, now: datetime) -> None:
+        for delivery in claim.superseded:
+            self._reporting.superseded(claim, delivery)
+        if now - (claim.redriven_at or claim.recorded_at) > self._sink.traits.max_age:
+            attempt = self._expire(claim)
+        else:
+            attempt = self._deliver(claim)
+            self._pace = self._pace.took(now)
+        task = asyncio.create_task(attempt)
+        task.add_done_callback(lambda _: self.wake())
+        self._in_flight[claim.delivery.incident] = task
 
     async def _expire(self, claim: Claim) -> None:
         now = self._clock.now()

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -26,7 +26,7 @@ from watcher.ports import (
     Store,
     WatchEvent,
 )
-from watcher.recording import Recorder
+from watcher.recording import Courier, Recorder
 from watcher.view import ClusterView, View
 
 _SLEPT = timedelta(minutes=1)
@@ -65,6 +65,7 @@ class Follower:
     health: HealthPolicy
     reach: ClusterPolicy
     reporter: Reporter
+    couriers: Mapping[str, Courier] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._turn = asyncio.Lock()
@@ -83,8 +84,9 @@ class Follower:
         )
         self.views.clusters[cluster.name] = self.view
         self._recorder = Recorder(
-            cluster.name, self.store, self.audiences, reporter.recorded, reporter.store_refused
-        )
+            cluster.name, self.store, self.audiences, reporter.recorded, reporter.store_refused,
+            self.couriers,
+        )  # fmt: skip
         self.observer = Observer(
             self.view, self._recorder, self.health, cluster.look, cluster.selective
         )

@@ -52,9 +52,10 @@ def environment_proxy(url: str, environ: Mapping[str, str] = os.environ) -> str 
     The ranges are why this is not left to a library (W32). Loopback is always reached directly.
     """
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    settings = {key.lower(): value for key, value in environ.items()}
-    proxy, no_proxy = settings.get(f"{parts.scheme}_proxy"), settings.get("no_proxy", "")
+    host, name = parts.hostname or "", f"{parts.scheme}_proxy"
+    if not (proxy := environ.get(name) or environ.get(name.upper())):
+        return None
+    no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     bypassed = urllib.request.proxy_bypass_environment(host, {"no": no_proxy})  # type: ignore[attr-defined]
     if bypassed or host == "localhost":
         return None
@@ -62,4 +63,4 @@ def environment_proxy(url: str, environ: Mapping[str, str] = os.environ) -> str 
         with suppress(ValueError):  # a name, or nonsense
             if ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip(), strict=False):
                 return None
-    return proxy or None
+    return proxy

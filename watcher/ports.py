@@ -228,8 +228,14 @@ class Store(Protocol):
     async def mark_seen(self, cluster: str, at: datetime) -> None:
         """Keep that time."""
 
-    async def record(self, record: Record, at: datetime) -> None:
-        """Commit one decision; an event or delivery whose id is there already is left as it is."""
+    async def record(
+        self, record: Record, at: datetime, idle: Collection[str] = ()
+    ) -> Mapping[str, Claim]:
+        """Commit one decision; an event or delivery whose id is there already is left as it is.
+
+        Each `idle` sink has one delivery of it claimed in the same transaction, as `claim` would, if
+        one is due by itself that waits for no other of its incident.
+        """
 
     async def reclaim(self, sink: str, now: datetime, busy: Sequence[str] = ()) -> int:
         """Make rows in flight due again, marked ambiguous, and say how many; parked ones are due too.

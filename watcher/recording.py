@@ -1,8 +1,10 @@
 """Decisions become one committed transaction: phases, incidents, events and deliveries together."""
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -11,10 +13,20 @@ from watcher.core.digests import GATHER, Digest
 from watcher.core.model import OPENINGS, Clearing, Event, Firing, Incident, Part, Phase, Resolution
 from watcher.core.planning import Audience, Draft, Plan, plan
 from watcher.errors import StoreError
-from watcher.ports import Clock, Record, Saved, Store
+from watcher.ports import Claim, Clock, Record, Saved, Store
 
 _SURELY_UNSENT: Final = GATHER * 3 / 4
 """A post that waits so much longer will not be taken while a commit is under way."""
+
+
+class Courier(Protocol):
+    """A dispatcher that a commit may hand a delivery to: the way over the queue takes longer."""
+
+    def lend(self) -> bool:
+        """Whether it is idle; then it takes nothing else before `give`."""
+
+    def give(self, claims: Mapping[str, Claim] | None) -> None:
+        """What was claimed, by sink; None if that is unsure."""
 
 
 class Recorder:
@@ -30,12 +42,14 @@ class Recorder:
         audiences: Sequence[Audience],
         committed: Callable[[Record], None],
         failed: Callable[[StoreError], None],
+        couriers: Mapping[str, Courier] = MappingProxyType({}),
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._audiences = audiences
         self._committed = committed
         self._failed = failed
+        self._couriers = couriers
         self._digests: dict[str, Digest] = {}
         self._opened_at: datetime | None = None
         self._held: dict[str, Event] = {}
@@ -90,12 +104,20 @@ class Recorder:
     async def _write(self, record: Record, now: datetime) -> None:
         if not self.writes:
             return
+        due = {d.sink for d in record.deliveries if d.part is Part.EVENT and d.due <= now}
+        lent = {sink for sink in self._couriers.keys() & due if self._couriers[sink].lend()}
+        claims = None
         try:
-            await self._store.record(record, now)
+            claims = await self._store.record(record, now, lent)
         except StoreError as error:
             self._failed(error)
             raise
+        finally:
+            for sink in lent:
+                self._couriers[sink].give(claims)
         self._committed(record)
+        if lent:
+            await asyncio.sleep(0)  # noqa: TID251 - it waits for nothing: they go first
 
     def _still_held(
         self, drafts: Sequence[Draft], now: datetime

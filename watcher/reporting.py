@@ -93,6 +93,7 @@ class Reporting:
 
     def sent(self, claim: Claim, at: datetime, took: timedelta) -> None:
         """The sink has it."""
+        self.catch_up()
         self.store_works()
         sink, latency = claim.delivery.sink, max(at - claim.recorded_at, timedelta(0))
         self._metrics.latency.labels(sink).observe(latency.total_seconds())
@@ -110,6 +111,7 @@ class Reporting:
 
     def superseded(self, claim: Claim, delivery: Delivery) -> None:
         """It need not be sent, since what was claimed tells the same or newer."""
+        self.catch_up()
         self._notified("superseded", delivery, reason=f"told by {claim.delivery.id}")
 
     def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
@@ -136,6 +138,7 @@ class Reporting:
 
     def expired(self, claim: Claim) -> None:
         """It is older than is of use to anybody."""
+        self.catch_up()
         attempts, error = claim.attempts, claim.last_error
         self._notified("expired", claim.delivery, attempts=attempts, error=error)
 
@@ -197,6 +200,7 @@ class Reporting:
     def _failed(
         self, outcome: str, claim: Claim, error: SinkError, until: datetime | None = None
     ) -> None:
+        self.catch_up()
         sink = claim.delivery.sink
         if until is not None:
             self._view.sink_troubles[sink] = str(error)
@@ -205,6 +209,9 @@ class Reporting:
             outcome, claim.delivery, reason=error.reason, error=error.detail, due=until,
             attempts=claim.attempts + 1, ambiguous=claim.ambiguous or error.ambiguous,
         )  # fmt: skip
+
+    def catch_up(self) -> None:
+        """Echo what was committed and is not echoed yet, before what has followed from it."""
 
     def _notified(
         self, outcome: str, delivery: Delivery, *,

@@ -1,6 +1,6 @@
 """A follower on a scripted cluster, a real store and hand-moved time."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +11,7 @@ from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import StoreError
 from watcher.follower import Follower
-from watcher.ports import Looked, Probe, Record, Store, Stream, WatchEvent
+from watcher.ports import Claim, Looked, Probe, Record, Store, Stream, WatchEvent
 from watcher.stores.database import open_store
 from watcher.testing.clock import ManualClock
 from watcher.view import View
@@ -103,12 +103,15 @@ async def followed(
     cluster.store = store
     commit = store.record
 
-    async def record(record: Record, at: datetime) -> None:
+    async def record(
+        record: Record, at: datetime, idle: Collection[str] = ()
+    ) -> Mapping[str, Claim]:
         if cluster.refusals:
             cluster.refusals -= 1
             raise _REFUSED
-        await commit(record, at)
+        claims = await commit(record, at, idle)
         cluster.commits += 1
+        return claims
 
     store.record = record  # type: ignore[method-assign]  # a disk that is full
 

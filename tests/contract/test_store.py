@@ -83,6 +83,39 @@ async def states(store: Store, sink: str = "hook") -> dict[tuple[int, Part], Del
     return {(row.delivery.sequence, row.delivery.part): row.delivery.state for row in rows}
 
 
+async def test_an_idle_sink_gets_it_with_the_commit(store: Store) -> None:
+    """Just what a claim would have found, and no claim finds it again until it is settled."""
+    first, end = told(event(1)), told(event(1, 2, Edge.RECOVERED))
+    claims = await store.record(first, NOW, ["hook", "other"])
+    assert await store.claim("hook", NOW, 4) == []
+    assert await store.record(end, later(1), ["hook"]) == {}, "it waits for the first"
+    assert await store.reclaim("hook", later(2)) == 1
+    (again,) = await store.claim("hook", later(2), 4)
+    first_time = replace(again, delivery=first.deliveries[0], attempts=0, ambiguous=False)
+    assert claims == {"hook": first_time}
+    await store.settle(Settlement(again.delivery.id, DeliveryState.DELIVERED, NOW))
+    assert await store.record(end, later(3), ["hook"]) == {}, "it is there already"
+    assert (await deliver(store, "hook", later(3))).event.edge is Edge.RECOVERED
+    assert await store.record(first, later(4), ["hook"]) == {}, "it is settled already"
+    assert set((await states(store)).values()) == {DeliveryState.DELIVERED}
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(delivery(event(1), due=later(1)), id="due later"),
+        pytest.param(delivery(event(1), part=Part.POST), id="may be coalesced"),
+        pytest.param(delivery(event(1), state=DeliveryState.SUPPRESSED), id="not to be sent"),
+        pytest.param(delivery(event(1), sink="other"), id="of a busy sink"),
+    ],
+)
+async def test_an_idle_sink_gets_nothing_else_with_the_commit(store: Store, one: Delivery) -> None:
+    """What needs a look at the queue takes the way over the queue."""
+    record = Record(events=(event(1),), deliveries=(one,))
+    assert await store.record(record, NOW, ["hook"]) == {}
+    assert await store.record(told(event(2)), NOW, ["hook"]) != {}
+
+
 @pytest.mark.parametrize(
     "phase",
     [

@@ -80,8 +80,9 @@ class Rig:
             for sink in sinks
         }
         self._recorder = Recorder(
-            "prod", store, self.audiences, reporting.recorded, reporting.store_refused
-        )
+            "prod", store, self.audiences, reporting.recorded, reporting.store_refused,
+            self.dispatchers,
+        )  # fmt: skip
         self._recorder.restore(())
         self.incidents: dict[str, Incident] = {}
         """The newest of each Deployment, by name."""

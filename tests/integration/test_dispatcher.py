@@ -640,3 +640,67 @@ async def _until(true: Callable[[], bool]) -> None:
     """Let the loop run until something is so."""
     while not true():  # noqa: ASYNC110
         await asyncio.sleep(0.001)  # noqa: TID251 - the store's thread is real
+
+
+async def test_an_idle_sink_is_handed_what_is_committed(
+    store: WatchedStore, clock: ManualClock, dispatch: Build
+) -> None:
+    """Nobody asks the queue for it, and it is settled like any other."""
+    sink = ScriptedSink(clock)
+    hook = dispatch(sink, clock)
+    assert not hook.lend(), "it does not know yet what was left in flight"
+    await pass_time(hook, clock)
+    assert hook.lend()
+    assert not hook.lend(), "it waits for a commit already"
+    claims = await store.record(told(event(1)), NOW, ["hook"])
+    calls = store.calls
+    assert await hook.step(NOW) is None, "what it takes meanwhile could be the same"
+    hook.give(claims)
+    assert not hook.lend(), "it is busy"
+    await hook.finish()
+    assert (sink.told, store.calls - calls) == (["app-1/1 event"], 1)
+    assert set((await outcomes(store)).values()) == {DeliveryState.DELIVERED}
+    await pass_time(hook, clock, 60)
+    assert hook.lend()
+    hook.give({})
+    assert sink.told == ["app-1/1 event"]
+
+
+async def test_what_was_handed_over_by_an_unsure_commit_is_sent_once(
+    store: WatchedStore, clock: ManualClock, dispatch: Build
+) -> None:
+    """It is found in flight with nobody sending it, as after a crash."""
+    sink = ScriptedSink(clock)
+    hook = dispatch(sink, clock)
+    await pass_time(hook, clock)
+    assert hook.lend()
+    store.lost = "record"
+    with pytest.raises(StoreError):
+        await store.record(told(event(1)), NOW, ["hook"])
+    hook.give(None)
+    await pass_time(hook, clock, 60)
+    assert sink.told == ["app-1/1 event"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(throttled(30), id="paused"),
+        pytest.param(REFUSED, id="breaker"),
+        pytest.param(PARKED, id="parked"),
+    ],
+)
+async def test_a_sink_in_trouble_is_handed_nothing(
+    store: WatchedStore, clock: ManualClock, dispatch: Build, error: SinkError
+) -> None:
+    """What it is spared, a commit spares it too."""
+    sink = ScriptedSink(clock)
+    hook = dispatch(sink, clock)
+    await pass_time(hook, clock)
+    sink.answer = lambda _: error
+    await store.record(told(*(event(number) for number in range(5))), NOW)
+    await pass_time(hook, clock, 20)
+    assert not hook.lend()
+    sink.answer = lambda _: None
+    await pass_time(hook, clock, 3600)
+    assert hook.lend()

@@ -34,7 +34,7 @@ Rows = dict[str, tuple[DeliveryState, str, datetime]]
 """By id: the state, what it was superseded by, and when it is due."""
 
 _steps = st.one_of(
-    st.sampled_from(["record", "record", "claim", "delivered", "replay"]),
+    st.sampled_from(["record", "record", "record to the idle", "claim", "delivered", "replay"]),
     st.tuples(st.just("retry"), st.integers(1, 30), st.booleans()),
     st.tuples(st.just("crash"), st.booleans()),
     st.tuples(st.just("pass"), st.integers(1, 20)),
@@ -47,7 +47,9 @@ _stories = st.tuples(
 class Outbox(Protocol):
     """What a story is told to: the pure choice over a list, or a store."""
 
-    async def record(self, events: list[Event], deliveries: list[Delivery]) -> None: ...
+    async def record(
+        self, events: list[Event], deliveries: list[Delivery], now: datetime, *, idle: bool = False
+    ) -> Delivery | None: ...
     async def claim(self, now: datetime) -> Delivery | None: ...
     async def settle(self, sent: Delivery, due: datetime | None, ambiguous: bool) -> None: ...
     async def crash(self, now: datetime) -> None: ...
@@ -61,11 +63,14 @@ class PureOutbox:
         self._rows: dict[str, Row] = {}
         self._by: dict[str, str] = {}
 
-    async def record(self, events: list[Event], deliveries: list[Delivery]) -> None:
+    async def record(
+        self, events: list[Event], deliveries: list[Delivery], now: datetime, *, idle: bool = False
+    ) -> Delivery | None:
         edges = {one.id: one for one in events}
         for one in deliveries:
             told = edges[one.event]
             self._rows.setdefault(one.id, Row(one, told.edge, told.digest))
+        return await self.claim(now) if idle else None
 
     async def claim(self, now: datetime) -> Delivery | None:
         open_rows = [row for row in self._rows.values() if row.delivery.state == "pending"]
@@ -114,9 +119,12 @@ class SqlOutbox:
     def __init__(self, store: SqlStore, path: Path, sink: str) -> None:
         self._store, self._path, self._sink = store, path, sink
 
-    async def record(self, events: list[Event], deliveries: list[Delivery]) -> None:
+    async def record(
+        self, events: list[Event], deliveries: list[Delivery], now: datetime, *, idle: bool = False
+    ) -> Delivery | None:
         record = Record(events=tuple(events), deliveries=tuple(deliveries))
-        await self._store.record(record, NOW)
+        claims = await self._store.record(record, now, [self._sink] if idle else [])
+        return claims[self._sink].delivery if claims else None
 
     async def claim(self, now: datetime) -> Delivery | None:
         claims = await self._store.claim(self._sink, now, 4)
@@ -165,11 +173,13 @@ class Story:
     async def step(self, step: Step) -> None:
         match step:
             case "record":
-                self.recorded = min(self.recorded + 1, len(self.events))
-                await self.outbox.record(self.events[: self.recorded], self.deliveries())
+                await self._record()
+            case "record to the idle":
+                claimed = await self._record(idle=self.in_flight is None)
+                self.in_flight = claimed or self.in_flight
             case "replay":
                 before = self.outbox.rows()
-                await self.outbox.record(self.events[: self.recorded], self.deliveries())
+                await self.outbox.record(self.events[: self.recorded], self.deliveries(), self.now)
                 assert self.outbox.rows() == before
             case "claim":
                 claimed = await self.outbox.claim(self.now)
@@ -179,6 +189,11 @@ class Story:
                 self.now += timedelta(seconds=seconds)
             case _:
                 await self._end_attempt(step)
+
+    async def _record(self, *, idle: bool = False) -> Delivery | None:
+        self.recorded = min(self.recorded + 1, len(self.events))
+        told = self.events[: self.recorded], self.deliveries()
+        return await self.outbox.record(*told, self.now, idle=idle)
 
     async def _end_attempt(self, step: Step) -> None:
         if not self.in_flight:

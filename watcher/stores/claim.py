@@ -1,6 +1,6 @@
 """Taking deliveries to be sent: the queue's order in SQL, each incident's in `core.outbox`."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, case, exists, func, insert, or_, s
 from watcher.core.model import DeliveryState, Event, Json, Part
 from watcher.core.outbox import Choice, choose
 from watcher.core.outbox import Row as Unsent
-from watcher.ports import Claim
+from watcher.ports import Claim, Record
 from watcher.stores import rows
 from watcher.stores.schema import Instant, deliveries, events, incidents, told
 
@@ -32,6 +32,13 @@ _HEADS = (
     .limit(bindparam("batch"))
 )
 _UNSENT = told.where(_OPEN, _d.incident == bindparam("of_incident")).order_by(_d.sequence)
+_AHEAD = (
+    select(_d.id)
+    .where(_d.sink == bindparam("of_sink"), _d.incident == bindparam("of_incident"))
+    .where(or_(_d.settled_at.is_(None), _d.sequence >= bindparam("sequence")))
+    .limit(1)
+)
+"""Of an incident: what is still to be told before, or is recorded already."""
 _TAKE = (
     update(deliveries)
     .where(_d.id == bindparam("taken"))
@@ -88,6 +95,28 @@ def take(
                 return
 
     return list(islice(claims(), limit))
+
+
+def take_new(
+    db: Connection, record: Record, at: datetime, idle: Collection[str]
+) -> Mapping[str, Claim]:
+    """Choose for each idle sink what nothing is ahead of; to be recorded as in flight.
+
+    Only what tells its own event and no more: nothing else about it need be looked up.
+    """
+    told, claims = {event.id: event for event in record.events}, dict[str, Claim]()
+    for one in sorted(record.deliveries, key=lambda each: each.sequence):
+        open_now = one.state is DeliveryState.PENDING and one.part is Part.EVENT and one.due <= at
+        if not open_now or one.sink not in idle or one.sink in claims or one.event not in told:
+            continue
+        mine = {"of_sink": one.sink, "of_incident": one.incident, "sequence": one.sequence}
+        if db.scalar(_AHEAD, mine) is None:
+            event = told[one.event]
+            claims[one.sink] = Claim(
+                one, 0, at, ambiguous=False, last_error="", event=event, latest=event, thread=None,
+                covers=(event,), waiting_since=at,
+            )  # fmt: skip
+    return claims
 
 
 def _readable(found: Iterable[rows.Row]) -> list[rows.Row]:

@@ -1,6 +1,6 @@
 """The record in a SQL database: each method is one transaction, all of them in one thread."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from watcher.core.model import EPOCH, DeliveryState, Event
 from watcher.core.retry import LONGEST_WAIT, SinkState
 from watcher.ports import Claim, Record, Saved, Settlement
 from watcher.stores import rows
-from watcher.stores.claim import NEWEST, NEXT_DUE, take
+from watcher.stores.claim import NEWEST, NEXT_DUE, take, take_new
 from watcher.stores.ledger import Ledger
 from watcher.stores.schema import clusters, deliveries, events, incidents, phases, sinks
 from watcher.stores.transactions import Lease
@@ -90,21 +90,27 @@ class SqlStore(Ledger):
         seen = {"name": cluster, "seen_at": at}
         await self._write(lambda db: db.execute(self._mark_seen, seen))
 
-    async def record(self, record: Record, at: datetime) -> None:
+    async def record(
+        self, record: Record, at: datetime, idle: Collection[str] = ()
+    ) -> Mapping[str, Claim]:
         """Commit one decision, or nothing of it."""
 
-        def work(db: Connection) -> None:
+        def work(db: Connection) -> Mapping[str, Claim]:
+            claims = take_new(db, record, at, idle) if idle else {}
+            taken = {claim.delivery.id for claim in claims.values()}
+            queued = [rows.delivery_row(one, at, one.id in taken) for one in record.deliveries]
             for statement, values in (
                 (self._save, [rows.saved_row(one) for one in record.saved]),
                 (_FORGET, [{"of_cluster": s.cluster, "of_uid": s.uid} for s in record.forgotten]),
                 (self._advance, [rows.incident_row(one) for one in record.events]),
                 (self._add_event, [rows.event_row(one, at) for one in record.events]),
-                (self._add_delivery, [rows.delivery_row(one, at) for one in record.deliveries]),
+                (self._add_delivery, queued),
             ):
                 if values:
                     db.execute(statement, values)
+            return claims
 
-        await self._decide(work)
+        return await self._decide(work)
 
     async def reclaim(self, sink: str, now: datetime, busy: Sequence[str] = ()) -> int:
         """Exclusive use proves that nobody else has them in flight."""

@@ -96,13 +96,13 @@ class Transactions:
             self._deposed = str(error)
             raise
 
-    async def _decide(self, work: Callable[[Connection], None]) -> None:
+    async def _decide(self, work: Callable[[Connection], T]) -> T:
         """Write what must not be written twice: if it is unsure whether it was, nothing else is.
 
         To decide again could open a second incident beside the first.
         """
         try:
-            await self._write(work)
+            return await self._write(work)
         except Unsure as error:
             self._deposed = f"it is not known whether the last decision was committed: {error}"
             raise Deposed(self._deposed) from error
