@@ -36,8 +36,8 @@ class Heartbeat:
     recorder: Recorder
     policy: ClusterPolicy
     started_at: datetime
-    meanwhile: Callable[[datetime, datetime], Meanwhile]
-    """Reports what changed between two times, of which the second is now."""
+    meanwhile: Callable[[datetime, datetime], Meanwhile | None]
+    """Reports what changed between two times, of which the second is now; None if that is unknown."""
 
     def __post_init__(self) -> None:
         self._subject = Subject(self.view.name)
@@ -47,11 +47,15 @@ class Heartbeat:
         self._not_before: datetime | None = None
         """After a refused commit: when to try the next one."""
 
-    def restore(self, saved: list[Saved], former: "Heartbeat") -> None:
+    def restore(
+        self, saved: list[Saved], former: "Heartbeat", seen_at: datetime | None, now: datetime
+    ) -> None:
         """Take up an outage that a former process announced, and what this one's probes have shown.
 
-        What the other only suspected is to be seen anew.
+        What the other only suspected is to be seen anew. `seen_at` is when it had sight last.
         """
+        blind_from = former.view.blind_since if former.view.complete_at else seen_at
+        self.view.blind_since = min(blind_from or now, now)
         self._signs, self.started_at = former._signs, former.started_at
         for name in ("probe", "probed_at", "version", "failed_at"):
             setattr(self.view, name, getattr(former.view, name))

@@ -143,18 +143,20 @@ class Observer:
             self._meet(scope, s, now, seeded=True, anew=True)
         await self._conclude(now)
 
-    def meanwhile(self, blind_from: datetime, now: datetime) -> Meanwhile:
-        """What changed since then, judged as `thaw` is about to."""
-        known, seen = self.view.tracked, []
+    def meanwhile(self, blind_from: datetime, now: datetime) -> Meanwhile | None:
+        """What changed since then, judged as `thaw` is about to; None if nobody had seen it before."""
+        began, known = self.view.complete_at, self.view.tracked or self.roster.remembered
+        if not (known or self._seen_at or (began is not None and began < blind_from)):
+            return None
+        seen = []
         for uid, (_, s) in self.roster.unjudged.items():
-            if (t := known.get(uid)) is not None:
-                phase, before, promised = t.phase, t.snapshot, t.baseline
-                promised = baseline.notice(promised, before, t.verdict, s, now)
-            else:
-                saved, before = self.roster.remembered.get(uid), None
-                phase = saved.phase if saved else transitions.STEADY
-                promised = (saved.baseline if saved else None) or baseline.NOTHING_KNOWN
-            seen.append(Seen(phase, before, s, assess(s, promised, now, self.policy)))
+            t, saved = self.view.tracked.get(uid), self.roster.remembered.get(uid)
+            promised = (saved.baseline if saved else None) or baseline.NOTHING_KNOWN
+            if t is not None:
+                promised = baseline.notice(t.baseline, t.snapshot, t.verdict, s, now)
+            kept, verdict = t or saved, assess(s, promised, now, self.policy)
+            phase, before = kept.phase if kept else None, t.snapshot if t else None
+            seen.append(Seen(phase, before, s, verdict))
         return report(seen, self.roster.deleted(), blind_from)
 
     def last_seen(self, now: datetime) -> datetime | None:

@@ -6,15 +6,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.acceptance.following import Followed, followed
+from tests.acceptance.following import CHAT, USUAL, Followed, followed
 from tests.acceptance.test_reachability import ERRORS
 from tests.controlplane.receivers import VALIDATOR
 from tests.deployments import ZERO, Json, web
 from tests.events import notification
 from watcher.cluster.decode import snapshot_from
-from watcher.core.model import DeploymentSnapshot, Edge, Event, Part
+from watcher.core.model import DeploymentSnapshot, Event, Part
+from watcher.core.policy import ClusterPolicy
+from watcher.follower import Follower
 from watcher.ports import Applied, Deleted, Listed, Opened, Probe, WatchEvent
 from watcher.sinks.webhook import envelope
+from watcher.view import View
 
 FAILED, ANSWERED = Probe(ERRORS["fail"]), Probe()
 
@@ -141,19 +144,95 @@ async def test_messages_that_follow_name_the_outage(tmp_path):
     }  # fmt: skip
 
 
-async def test_a_restart_in_the_outage_still_tells_its_whole_length(tmp_path):
-    """A process that was not there when sight was lost knows from its store since when it is."""
+BEFORE = [named("fell"), named("fell-untold", 1, 1), named("fine"), named("gone"), named("down", 0)]
+AFTER = [
+    named("fell", 0, turned=200), named("fell-untold", 0, 1), named("fine", turned=200),
+    named("down", turned=200), named("new", 0, 1), named("long-down", 0, turned=-9),
+]  # fmt: skip
+CHANGED = {
+    "degraded": ["fell none_available", "fell-untold none_available"],
+    "returned": ["fine"],
+    "recovered": ["down"],
+    "deleted": ["gone deleted"],
+}
+"""`fell-untold` has no condition that says when, `new` and `long-down` nobody had seen before."""
+
+
+async def restored_at_last(cluster: Followed) -> Event:
+    """The server comes back at second 300 and shows what is true by now."""
+    cluster.last_byte = None
+    await cluster.at(295, [Listed("", shown(*AFTER, version=2)), Opened("")])
+    await cluster.at(300, probe=ANSWERED)
+    await cluster.at(310, probe=ANSWERED)
+    [restored] = [e for e in cluster.recorded_events if e.type == "cluster.restored"]
+    return restored
+
+
+@pytest.mark.parametrize("probes", [3, 2], ids=["announced before it", "announced after it"])
+async def test_a_restart_in_the_outage_tells_what_the_store_knows(tmp_path, probes):
+    """Since when it is blind and what was true before, as if the process had been there all along."""
     async with followed(tmp_path) as cluster:
-        await cluster.at(0, [Listed("", shown(named("a"))), Opened("")], ANSWERED)
+        await cluster.at(0, [Listed("", shown(*BEFORE)), Opened("")], ANSWERED)
+        await cluster.at(100)
+        cluster.last_byte = ZERO + timedelta(seconds=100)
+        for at in (115, 130, 145)[:probes]:
+            await cluster.at(at, probe=FAILED)
+        await cluster.follower.stop(cluster.clock.now())
+        await cluster.restart()
+        for at in (160, 175, 190):
+            await cluster.at(at, probe=FAILED)
+        restored = await restored_at_last(cluster)
+    assert restored.blind_for == 195
+    assert told(restored) == CHANGED
+
+
+@pytest.mark.parametrize("at", [50, 120, 200, 297, 305], ids=lambda at: f"at {at}")
+async def test_a_takeover_tells_what_the_store_knows(tmp_path, at):
+    """The replica that stood by has never judged anything of record, and tells the same."""
+    async with followed(tmp_path) as writer:
+        standby = Followed(writer.clock)
+        standby.store, standby.views = writer.store, View()
+        standby.follower = Follower(
+            standby,
+            standby.views,
+            writer.store,
+            writer.clock,
+            CHAT,
+            USUAL,
+            ClusterPolicy(),
+            standby,
+        )
+        steps: list[tuple[float, list[WatchEvent], Probe | None]] = [
+            (0, [Listed("", shown(*BEFORE)), Opened("")], ANSWERED),
+            (40, [], None),
+            *((second, [], FAILED) for second in (115, 130, 145, 250)),
+            (295, [Listed("", shown(*AFTER, version=2)), Opened("")], None),
+            (300, [], ANSWERED),
+            (310, [], ANSWERED),
+        ]
+        following = [writer, standby]
+        for second, events, probe in steps:
+            if second > at and len(following) == 2:
+                writer.clock.set(ZERO + timedelta(seconds=at))
+                await standby.follower.restore()
+                following = [standby]
+            for one in following:
+                silent = 100 < second < 295
+                one.last_byte = ZERO + timedelta(seconds=100) if silent else None
+                one.clock.set(ZERO + timedelta(seconds=second))
+                await one.follower.step(one.clock.now(), events, probe)
+        [restored] = [e for e in standby.recorded_events if e.type == "cluster.restored"]
+    assert restored.blind_for == 195
+    assert told(restored) == CHANGED
+
+
+async def test_what_nobody_had_seen_before_is_said_to_be_unknown(tmp_path):
+    """The API server was down at the very first start: no number is told, and no word of health."""
+    async with followed(tmp_path) as cluster:
         cluster.last_byte = ZERO
         for at in (15, 30, 45):
             await cluster.at(at, probe=FAILED)
-        await cluster.restart()
-        cluster.last_byte = None
-        after = [named("a", 0, turned=20), named("b", turned=20), named("c", 0, turned=-9)]
-        await cluster.at(200, [Listed("", shown(*after, version=2)), Opened("")])
-        await cluster.at(300, probe=ANSWERED)
-        await cluster.at(310, probe=ANSWERED)
-    [restored] = [e for e in cluster.recorded_events if e.edge is Edge.RECOVERED]
-    assert restored.blind_for == 295
-    assert told(restored) == {"degraded": ["a none_available"], "returned": ["b"]}
+        restored = await restored_at_last(cluster)
+    assert restored.meanwhile is None
+    text = notification(restored, Part.POST).message.text
+    assert "What changed meanwhile is not known as a whole." in text

@@ -106,6 +106,7 @@ FAILING = event(
             outage(Edge.RECOVERED, 9, blind_for=480.0),
             Part.REPLY,
             "Restored: cluster prod-eu is in sight again, the watcher was blind 14:03\N{EN DASH}14:11 UTC (8 min)."
+            " What changed meanwhile is not known as a whole."
             " The reason was: the API server does not answer: connection refused.",
             id="restored",
         ),

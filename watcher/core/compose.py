@@ -16,12 +16,13 @@ from msgspec.structs import asdict, replace
 
 from watcher.core import words
 from watcher.core.message import Fact, Message, visible
-from watcher.core.model import ENDS, OPENINGS, Edge, Event, Meanwhile, Part, Severity
+from watcher.core.model import ENDS, OPENINGS, Edge, Event, Part, Severity
 
 NAMES_SHOWN: Final = 15
 """Of a long list, in a text; `Message.lines` has all of it."""
 
 _OLDER: Final = "Only what is new is named here, earlier messages name the rest"
+_UNKNOWN: Final = "What changed meanwhile is not known as a whole"
 _UNSEEN: Final = "Until it is back nothing is known of its Deployments: silence is not health"
 _UNSEEN_THEN: Final = "It happened, or fell due, while the watcher could not see the cluster"
 _UNSETTLED: Final = "It keeps failing and recovering; no further message until it settles"
@@ -174,20 +175,22 @@ def _sight_again(event: Event) -> Message:
         f"{state} after {words.readable(blind)}: cluster {cluster}",
         words.sentences(
             f"{state}: cluster {cluster} {ended}, the watcher was blind {window}",
-            _meanwhile(event.meanwhile),
+            _meanwhile(event),
             _reason_was(event),
         ),
         facts=(Fact("Cluster", cluster), Fact("Blind", window)),
         why=_reason_was(event),
         line=f"{state}: cluster {cluster}, blind {window}",
         lines=tuple(_changed(event)),
+        notes=() if event.meanwhile else (_UNKNOWN,),
     )
 
 
-def _meanwhile(report: Meanwhile | None) -> str:
+def _meanwhile(event: Event) -> str:
     """`Meanwhile 2 degraded and still are: shop/a, shop/b; 1 was deleted: shop/c`."""
+    report = event.meanwhile
     if report is None:
-        return ""
+        return _UNKNOWN
     told = [
         f"{changes.count} {words.CHANGES[kind][changes.count > 1]}: "
         + _names([f"{c.namespace}/{c.name}" for c in changes.deployments], changes.count)

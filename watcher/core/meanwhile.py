@@ -27,7 +27,8 @@ NAMED: Final = 25
 class Seen(Struct, frozen=True):
     """One Deployment on both sides of a blind window."""
 
-    phase: Phase
+    phase: Phase | None
+    """How it stood; None where neither this process nor the store has known it."""
     before: DeploymentSnapshot | None
     """None where this process had not seen it before."""
     after: DeploymentSnapshot
@@ -50,7 +51,7 @@ def report(seen: Iterable[Seen], deleted: Iterable[Change], blind_from: datetime
 def _kind(one: Seen, blind_from: datetime) -> tuple[str, datetime | None]:
     if one.verdict.health is Health.DEGRADED:
         at = fault_asserted_at(one.after, one.verdict)
-        new = one.before is not None or (at is not None and at >= blind_from)
+        new = one.phase is not None or (at is not None and at >= blind_from)
         return ("degraded" if new and not isinstance(one.phase, Firing | Pending) else ""), at
     at = one.after.available_since
     if isinstance(one.phase, Firing):
