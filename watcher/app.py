@@ -59,11 +59,11 @@ class Process:
         self._config = config
         self._clock = clock
         self._reporting = _Reporting(self)
-        self.dispatchers: Mapping[str, Dispatcher] = {}
         self._sinks: Mapping[str, Sink] = {}
+        self.dispatchers: dict[str, Dispatcher] = {}
         self._told: list[Traits] = []
         self._told_sinks: list[Sink] = []
-        """Both are shared by all who tell of something; a reload exchanges what is in them."""
+        """These three are shared by all who tell of something; a reload exchanges what is in them."""
         self._clusters = [make_cluster(settings, config, clock) for settings in config.clusters]
         sinks = self._make_sinks(config)
         store = open_store(config.store.url.read(), exclusive=True)
@@ -102,12 +102,14 @@ class Process:
         """Exchange everything in one go: nothing in here can fail, or wait."""
         self._told_sinks[:] = [sink for name, sink in sinks.items() if name in config.told]
         self._told[:] = [sink.traits for sink in self._told_sinks]
-        self.dispatchers = {
+        dispatchers = {
             name: self.dispatchers[name]
             if self._sinks.get(name) is sink
             else Dispatcher(sink, self._store, self._clock, self._reporting, told=self._told)
             for name, sink in sinks.items()
         }
+        self.dispatchers.clear()
+        self.dispatchers.update(dispatchers)
         self.metrics.sink_breaker.clear()
         for name, dispatcher in self.dispatchers.items():
             self.metrics.sink_breaker.labels(name).set_function(dispatcher.breaker)

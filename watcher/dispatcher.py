@@ -116,6 +116,7 @@ class Dispatcher:
                 until = await self._insist(lambda: self.step(self._clock.now()))
                 await self._clock.wait(self._woken, until)
         finally:
+            self._unsure, self._lent = True, False
             await self._drain()
 
     async def start(self) -> None:

@@ -105,16 +105,17 @@ class Recorder:
         if not self.writes:
             return
         due = {d.sink for d in record.deliveries if d.part is Part.EVENT and d.due <= now}
-        lent = {sink for sink in self._couriers.keys() & due if self._couriers[sink].lend()}
+        free = {sink: each for sink, each in self._couriers.items() if sink in due}
+        lent = {sink: each for sink, each in free.items() if each.lend()}
         claims = None
         try:
-            claims = await self._store.record(record, now, lent)
+            claims = await self._store.record(record, now, lent.keys())
         except StoreError as error:
             self._failed(error)
             raise
         finally:
-            for sink in lent:
-                self._couriers[sink].give(claims)
+            for each in lent.values():
+                each.give(claims)
         self._committed(record)
         if lent:
             await asyncio.sleep(0)  # noqa: TID251 - it waits for nothing: they go first

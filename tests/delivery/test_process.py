@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from tests.fault_server import FaultServer, answers
@@ -70,3 +72,7 @@ async def test_alerts_are_repeated_and_a_failing_sink_is_one(tmp_path: Path) -> 
             stop.set()
             await running
     await server.stop()
+    handed_over = "SELECT DISTINCT sink FROM deliveries WHERE first_attempt_at = recorded_at"
+    with closing(sqlite3.connect(tmp_path / "watcher.db")) as db:
+        found = {sink for (sink,) in db.execute(handed_over)}
+    assert found == {"am", "hook"}, "the commit has handed it to the idle sink"
