@@ -116,7 +116,7 @@ class Follower:
             self._asked.set()
         self.health, self.reach = health, reach
         self.heartbeat.policy, self.view.silent_for = reach, reach.stream_silent_for
-        self.observer.obey(health)
+        self.observer.policy = health
         self._changed.set()
 
     async def _load(self) -> tuple[list[Saved], datetime | None]:

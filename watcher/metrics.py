@@ -58,9 +58,7 @@ class Metrics(Collector):
         self.store_errors = counter("store_errors", "Operations that the store refused")
         self.dead_man_pings = counter("dead_man_pings", "What became of them", ["outcome"])
         self.dead_man_withheld = gauge("dead_man_withheld", "Whether there is a reason for none")
-        self.config_in_force = gauge(
-            "config_last_reload_successful", "Whether the newest is in force"
-        )
+        self.config_in_force = gauge("config_last_reload_successful", "Whether the newest counts")
         self.config_in_force.set(1)
         build = prometheus.Info(
             "build", "The running version", namespace=_NAMES, registry=self.registry

@@ -66,8 +66,8 @@ class Observer:
         self._retry_at: datetime | None = None
         self._retry_after = _RETRY_FIRST
         self._openings: deque[tuple[datetime, str]] = deque()
-        self._outdated = False
-        """Whether what is in view was judged by a former policy."""
+        self._judged_by = self.policy
+        """A reload may have exchanged the policy since all that is in view was judged."""
 
     def restore(self, saved: Iterable[Saved], seen_at: datetime | None) -> None:
         """Take up what a former process left, and when it last saw the cluster."""
@@ -78,18 +78,13 @@ class Observer:
         """Try again what the store refused, however long that was to wait."""
         self._retry_at = self._retry_at and now
 
-    def obey(self, policy: HealthPolicy) -> None:
-        """Judge by this from now on, and at the next step all that is in view."""
-        self._outdated |= policy != self.policy
-        self.policy = policy
-
     def next_due(self) -> datetime | None:
         """When time alone calls for a step; deadlines wait while the cluster is out of sight."""
         if self._retry_at is not None:
             return self._retry_at
         if self.view.blind_since is not None:
             return None
-        return EPOCH if self._outdated else self._deadlines.earliest
+        return self._deadlines.earliest if self._judged_by == self.policy else EPOCH
 
     async def apply(self, events: Sequence[WatchEvent], now: datetime) -> None:
         """Take in what the watch delivered."""
@@ -125,7 +120,7 @@ class Observer:
                     self._expire(t, now)
             if not await self._commit(now):
                 return
-        if self._outdated and self.view.blind_since is None:
+        if self._judged_by != self.policy and self.view.blind_since is None:
             await self._judge_again(now)
 
     async def thaw(self, now: datetime) -> None:
@@ -226,7 +221,7 @@ class Observer:
 
     async def _judge_again(self, now: datetime) -> None:
         """Judge by a new policy: a hold that is under way takes its length from it."""
-        self._outdated = False
+        self._judged_by = self.policy
         for uid, t in self.view.tracked.items():
             if uid not in self.roster.gone:
                 self._judge(t, t.snapshot, now, seeded=False)

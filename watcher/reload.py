@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -21,35 +22,33 @@ _LOOK: Final = timedelta(seconds=5)
 """What stands still from one look to the next is neither half written nor just being replaced."""
 
 
+@dataclass(eq=False)
 class Reload:
     """Reads the configuration again when it is `asked` to, or finds other content in the file.
 
     `adopt` lets a configuration be in force, or raises ConfigError and has changed nothing.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        config: Config,
-        adopt: Callable[[Config], None],
-        asked: asyncio.Event,
-        clock: Clock,
-        view: View,
-        metrics: Metrics,
-    ) -> None:
-        self._source, self._adopt, self._asked, self._clock = source, adopt, asked, clock
-        self._view, self._metrics = view, metrics
-        self._started = self._newest = config
+    source: Source
+    newest: Config
+    adopt: Callable[[Config], None]
+    asked: asyncio.Event
+    clock: Clock
+    view: View
+    metrics: Metrics
+
+    def __post_init__(self) -> None:
+        self._started = self.newest
         self._problems: Sequence[str] = ()
         self._thread = Threads(1)
 
     async def run(self) -> None:
         """Look every five seconds, and when asked; never ends."""
-        taken: bytes | None = None
-        content: bytes | None = None  # the start may have read something else than is there by now
+        content: bytes | None = b""
+        taken = content  # the start may have read something else than is there by now
         while True:
-            asked = await self._clock.wait(self._asked, self._clock.now() + _LOOK)
-            self._asked.clear()
+            asked = await self.clock.wait(self.asked, self.clock.now() + _LOOK)
+            self.asked.clear()
             before, content = content, await self._thread.run(self._content)
             # What was refused may be mended elsewhere: a secret's file may be there by now.
             if asked or (content == before and (content != taken or self._problems)):
@@ -58,36 +57,36 @@ class Reload:
 
     def _content(self) -> bytes | None:
         try:
-            return self._source.path.read_bytes() if self._source.path else b""
+            return self.source.path.read_bytes() if self.source.path else b""
         except OSError:
             return None
 
     async def _read(self, asked: bool) -> None:
         try:
-            config = await self._thread.run(self._source.load)
-            changed = _differing(Config.model_fields, config, self._newest)
+            config = await self._thread.run(self.source.load)
+            changed = _differing(Config.model_fields, config, self.newest)
             if changed:
                 started = {key: getattr(self._started, key) for key in NEEDS_RESTART}
-                self._adopt(config.model_copy(update=started))
+                self.adopt(config.model_copy(update=started))
         except ConfigError as error:
             if asked or error.problems != self._problems:
                 audit.emit("config.reload_failed", problems=error.problems)
             self._problems = error.problems
-            self._view.config = f"the newest is refused: {error}"
+            self.view.config = f"the newest is refused: {error}"
         else:
-            self._newest = config
+            self.newest = config
             self._is_in_force(changed, asked)
-        self._metrics.config_in_force.set(not self._problems)
+        self.metrics.config_in_force.set(not self._problems)
 
     def _is_in_force(self, changed: Sequence[str], asked: bool) -> None:
-        waiting = _differing(NEEDS_RESTART, self._newest, self._started)
+        waiting = _differing(NEEDS_RESTART, self.newest, self._started)
         if changed or self._problems:
             now = [key for key in changed if key not in NEEDS_RESTART]
             audit.emit("config.reloaded", changed=now, needs_restart=waiting)
         elif asked:
             structlog.stdlib.get_logger("watcher").info("config.unchanged")
         self._problems = ()
-        self._view.config = f"needs a restart: {', '.join(waiting)}" if waiting else ""
+        self.view.config = f"needs a restart: {', '.join(waiting)}" if waiting else ""
 
 
 def _differing(keys: Iterable[str], one: Config, other: Config) -> list[str]:

@@ -131,6 +131,22 @@ def test_a_writer_that_ends_in_order_is_followed_at_once(
     assert world.taken[0].body["partitionkey"] == world.taken[1].body["partitionkey"]
 
 
+def test_a_standby_takes_up_what_has_changed(
+    pair: tuple[WatcherProcess, WatcherProcess], world: Outside
+) -> None:
+    """A new configuration is in force on it too, and with the lease it sends by that."""
+    writer, standby = pair
+    with outside() as other:
+        sinks = [{"name": "hook", "type": "webhook", "url": other.url}]
+        loaded = standby.reload("config.reloaded", sinks=sinks)
+        assert (loaded["changed"], role(standby)) == (["sinks"], "standby")
+        assert writer.terminate() == 0
+        writes_within(standby, 2)
+        world.set_ready("web", 0)
+        eventually(lambda: other.told == ["deployment.degraded web"])
+    assert world.told == []
+
+
 def test_a_writer_that_is_killed_is_followed(
     pair: tuple[WatcherProcess, WatcherProcess], world: Outside
 ) -> None:

@@ -89,6 +89,21 @@ class WatcherProcess:
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
 
+    def reload(self, event: str, **changes: object) -> Json:
+        """Change these sections, send SIGHUP, and give the line of its log that follows."""
+        assert self._process
+        before = len(self.lines(event))
+        self.config |= changes
+        self.write_config()
+        self._process.send_signal(signal.SIGHUP)
+        return eventually(
+            lambda: next(iter(self.lines(event)[before:]), None), instead=lambda: self.audit[-5:]
+        )
+
+    def lines(self, *events: str) -> list[Json]:
+        """The lines of its log that tell one of these."""
+        return [line for line in self.audit if line["event"] in events]
+
     def resume(self) -> None:
         assert self._process
         self._process.send_signal(signal.SIGCONT)

@@ -1,8 +1,6 @@
 """A configuration that changes under the running process: all of it is taken up, or nothing."""
 
 import json
-import os
-import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,25 +18,11 @@ pytestmark = pytest.mark.timeout(60)  # real processes, and looks at the file ev
 IN_FORCE = "watcher_config_last_reload_successful"
 
 
-class Reloaded(WatcherProcess):
-    """It reads its file again when it is told to."""
-
-    def signalled(self, event: str, **changes: object) -> Json:
-        """Change these sections, send SIGHUP, and give the line of the log that follows."""
-        before = len(self.lines(event))
-        self.config |= changes
-        self.write_config()
-        os.kill(self.pid, signal.SIGHUP)
-        return eventually(
-            lambda: self.lines(event)[before:] or None, instead=lambda: self.audit[-5:]
-        )[0]
-
-    def lines(self, *events: str) -> list[Json]:
-        return [line for line in self.audit if line["event"] in events]
-
-    def metric(self, name: str) -> float:
-        line = next(x for x in self.text("/metrics").splitlines() if x.startswith(f"{name} "))
-        return float(line.split()[1])
+def in_force(watcher: WatcherProcess) -> bool:
+    """Whether the newest configuration is, as its metric says."""
+    metrics = watcher.text("/metrics").splitlines()
+    (line,) = (each for each in metrics if each.startswith(f"{IN_FORCE} "))
+    return float(line.split()[1]) == 1
 
 
 def hook(name: str, at: Outside, **more: Any) -> Json:  # noqa: ANN401
@@ -62,10 +46,10 @@ def new() -> Iterator[Outside]:
 
 
 @pytest.fixture
-def watcher(world: Outside, tmp_path: Path) -> Iterator[Reloaded]:
+def watcher(world: Outside, tmp_path: Path) -> Iterator[WatcherProcess]:
     """Tells `old`; not started."""
     config = {**world.config(tmp_path), "sinks": [hook("old", world)]}
-    made = Reloaded(tmp_path, config)
+    made = WatcherProcess(tmp_path, config)
     yield made
     made.stop()
 
@@ -74,17 +58,17 @@ def arrived(at: Outside, *told: str) -> None:
     eventually(lambda: at.told == [*told], instead=lambda: at.told)
 
 
-def went_on(watcher: Reloaded) -> None:
+def went_on(watcher: WatcherProcess) -> None:
     """It was one process with one lease and one list all along, ready, and nothing came twice."""
     assert len(watcher.lines("process.started", "lease.gained", "lease.ended")) == 2
     assert len(watcher.lines("cluster.listed")) == 1
     assert watcher.get("/readyz")[0] == watcher.get("/healthz")[0] == 200
 
 
-def test_an_error_keeps_the_old_configuration(watcher: Reloaded, world: Outside) -> None:
+def test_an_error_keeps_the_old_configuration(watcher: WatcherProcess, world: Outside) -> None:
     """Row 70: every mistake is shown with its place, what was goes on telling, and mending helps."""
     watcher.start_fresh()
-    assert watcher.metric(IN_FORCE) == 1
+    assert in_force(watcher)
     bad = {
         "health": {"degraded_for": 60},
         "sinks": [
@@ -92,11 +76,11 @@ def test_an_error_keeps_the_old_configuration(watcher: Reloaded, world: Outside)
             {"name": "chat", "type": "slack", "token": "xoxb-in-the-file", "channel": "C0"},
         ],
     }
-    failed = watcher.signalled("config.reload_failed", **bad)
+    failed = watcher.reload("config.reload_failed", **bad)
     places = [problem.split(": ")[1] for problem in failed["problems"]]
     assert sorted(places) == ["health.degraded_for", "sinks.1.channel", "sinks.1.token"]
     assert failed["level"] == "warning"
-    assert watcher.metric(IN_FORCE) == 0
+    assert not in_force(watcher)
     status, answer = watcher.get("/readyz")
     assert status == 200
     assert answer["config"].startswith("the newest is refused: ")
@@ -104,19 +88,21 @@ def test_an_error_keeps_the_old_configuration(watcher: Reloaded, world: Outside)
     world.set_ready("web", 0)
     arrived(world, "deployment.degraded web")
     missing = {"health": HOLDS, "sinks": [hook("old", world, secrets=[{"file": "/nowhere"}])]}
-    (problem,) = watcher.signalled("config.reload_failed", **missing)["problems"]
+    (problem,) = watcher.reload("config.reload_failed", **missing)["problems"]
     assert problem == "sinks.0.secrets: file /nowhere cannot be read: No such file or directory"
     world.set_ready("web", 3)
     arrived(world, "deployment.degraded web", "deployment.recovered web")
-    mended = watcher.signalled("config.reloaded", sinks=[hook("old", world)])
+    mended = watcher.reload("config.reloaded", sinks=[hook("old", world)])
     assert mended["changed"] == []
-    assert watcher.metric(IN_FORCE) == 1
+    assert in_force(watcher)
     assert "config" not in watcher.get("/readyz")[1]
     assert "xoxb-in-the-file" not in json.dumps(watcher.audit)
     went_on(watcher)
 
 
-def test_what_a_signal_brings_into_force(watcher: Reloaded, world: Outside, new: Outside) -> None:
+def test_what_a_signal_brings_into_force(
+    watcher: WatcherProcess, world: Outside, new: Outside
+) -> None:
     """Sinks, route and holds from then on: nothing is told twice, nor an end to whom knew of no begin."""
     watcher.config["health"] = {**HOLDS, "degraded_for": "1h"}
     watcher.start_fresh()
@@ -124,7 +110,7 @@ def test_what_a_signal_brings_into_force(watcher: Reloaded, world: Outside, new:
     arrived(world, "deployment.degraded web")
     world.set_ready("api", 2)
     watcher.sees("shop", "api", health="degraded")
-    loaded = watcher.signalled("config.reloaded", sinks=[hook("new", new)])
+    loaded = watcher.reload("config.reloaded", sinks=[hook("new", new)])
     assert (loaded["changed"], loaded["needs_restart"]) == (["sinks"], [])
     world.set_ready("web", 3)
     eventually(lambda: watcher.lines("incident.resolved") or None)
@@ -133,24 +119,33 @@ def test_what_a_signal_brings_into_force(watcher: Reloaded, world: Outside, new:
         for line in watcher.lines("notification.parked", "notification.suppressed")
     } == {("old", "notification.parked", "sink_removed"), ("new", "notification.suppressed", "never_told")}  # fmt: skip
     assert new.told == []
-    loaded = watcher.signalled("config.reloaded", health=HOLDS, web={"address": "127.0.0.1:1"})
+    loaded = watcher.reload("config.reloaded", health=HOLDS, web={"address": "127.0.0.1:1"})
     assert (loaded["changed"], loaded["needs_restart"]) == (["health"], ["web"])
     arrived(new, "deployment.degraded api")
     assert watcher.get("/readyz")[1]["config"] == "needs a restart: web"
-    assert watcher.metric(IN_FORCE) == 1
+    assert in_force(watcher)
     assert world.told == ["deployment.degraded web"]
-    watcher.signalled("config.unchanged")
+    watcher.reload("config.unchanged")
     sinks = [hook("new", new), hook("old", world)]
-    watcher.signalled("config.reloaded", sinks=sinks, route={"sinks": ["new"]})
-    arrived(world, "deployment.degraded web", "deployment.recovered web")
+    watcher.reload("config.reloaded", sinks=sinks)
+    heard = ["deployment.degraded web", "deployment.recovered web", "deployment.degraded db"]
+    arrived(world, *heard[:2])
     world.set_ready("db", 0)
-    arrived(new, "deployment.degraded api", "deployment.degraded db")
-    assert len(world.taken) == len(new.taken) == 2
+    arrived(world, *heard)
+    loaded = watcher.reload("config.reloaded", route={"sinks": ["new"]})
+    assert loaded["changed"] == ["route"]
+    world.set_ready("db", 3)
+    arrived(world, *heard, "deployment.recovered db")
+    heard = ["deployment.degraded api", "deployment.degraded db", "deployment.recovered db"]
+    arrived(new, *heard)
+    world.set_ready("web", 1)
+    arrived(new, *heard, "deployment.degraded web")
+    assert (len(world.taken), len(new.taken)) == (4, 4)
     went_on(watcher)
 
 
 def test_what_is_being_sent_is_finished_first(
-    watcher: Reloaded, world: Outside, new: Outside
+    watcher: WatcherProcess, world: Outside, new: Outside
 ) -> None:
     """A sink that is changed while it hangs gets each event once, and keeps no other waiting."""
     watcher.config["sinks"] = [hook("slow", new), hook("old", world)]
@@ -159,9 +154,9 @@ def test_what_is_being_sent_is_finished_first(
     world.set_ready("web", 0)
     arrived(new, "deployment.degraded web")
     sinks = [hook("slow", new, headers={"X-Team": "b"}), hook("old", world)]
-    watcher.signalled("config.reloaded", sinks=sinks)
+    watcher.reload("config.reloaded", sinks=sinks)
     sinks[0] = hook("slow", new, headers={"X-Team": "c"})
-    watcher.signalled("config.reloaded", sinks=sinks)
+    watcher.reload("config.reloaded", sinks=sinks)
     world.set_ready("web", 3)
     arrived(world, "deployment.degraded web", "deployment.recovered web")
     assert len(new.taken) == 1
@@ -173,7 +168,7 @@ def test_what_is_being_sent_is_finished_first(
 
 
 def test_a_swapped_link_is_a_changed_file(
-    watcher: Reloaded, world: Outside, new: Outside, tmp_path: Path
+    watcher: WatcherProcess, world: Outside, new: Outside, tmp_path: Path
 ) -> None:
     """As a kubelet brings a ConfigMap up to date: without a signal, within some seconds."""
     for version in ("1", "2"):
