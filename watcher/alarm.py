@@ -76,7 +76,7 @@ class StoreAlarm:
 
 
 def _failing(error: str, since: datetime, now: datetime) -> Event:
-    what = f"This process can record nothing, and tells nothing else before it can: {redact(error)}"
+    what = f"It takes no writes: {redact(error)}. Until it does nobody is told of any outage"
     name, store = incident_id(since, "store"), Subject("")
     return Event(
         name, 1, Edge.DEGRADED, store, now, since, now, "store.failing", Severity.CRITICAL, what

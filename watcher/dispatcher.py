@@ -292,7 +292,7 @@ class Dispatcher:
 
     async def _tell(self, error: str, now: datetime, *, lost: bool) -> None:
         """Tell the other sinks that this one cannot deliver; asked for as often as it fails."""
-        what = "What is too old is given up" if lost else "Its messages are kept until it works"
+        what = "What was too old is given up" if lost else "Its messages are kept until it works"
         why = f"It cannot deliver: {words.trouble(error)}. {what}"
         since = self.state.failing_since or now
         await self._insist(lambda: self._trouble.begins(why, since, now, lost=lost))

@@ -235,4 +235,4 @@ async def test_what_nobody_had_seen_before_is_said_to_be_unknown(tmp_path):
         restored = await restored_at_last(cluster)
     assert restored.meanwhile is None
     text = notification(restored, Part.POST).message.text
-    assert "What changed meanwhile is not known as a whole." in text
+    assert "Meanwhile what changed is not known in full." in text

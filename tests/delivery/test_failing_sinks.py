@@ -147,7 +147,7 @@ async def test_what_is_given_up_is_told(tmp_path: Path) -> None:
     assert troubles(hook) == ["sink.failing oncall"] * 2
     first, second = (n.event for n in hook.sent if not n.event.subject.cluster)
     assert (first.severity, second.severity, second.worsened) == ("warning", "critical", True)
-    assert "What is too old is given up" in second.message
+    assert "What was too old is given up" in second.message
 
 
 async def test_all_sinks_down(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tests.events import ALL, BEGAN, STALLED, event, outage
 from watcher.core.compose import compose, short_id
-from watcher.core.message import Message, visible
+from watcher.core.message import Fact, Message, visible
 from watcher.core.model import (
     Change,
     Changes,
@@ -98,7 +98,7 @@ FAILING = event(
             Part.POST,
             "Unreachable: cluster prod-eu since 14:02 UTC (1 min): the API server does not answer:"
             " connection refused."
-            " Until it is back nothing is known of its Deployments: silence is not health."
+            " Deployments that cannot be seen are not judged until it is back: silence is not health."
             " Start with: kubectl get --raw='/readyz?verbose'",
             id="unreachable",
         ),
@@ -106,7 +106,7 @@ FAILING = event(
             outage(Edge.RECOVERED, 9, blind_for=480.0),
             Part.REPLY,
             "Restored: cluster prod-eu is in sight again, the watcher was blind 14:03\N{EN DASH}14:11 UTC (8 min)."
-            " What changed meanwhile is not known as a whole."
+            " Meanwhile what changed is not known in full."
             " The reason was: the API server does not answer: connection refused.",
             id="restored",
         ),
@@ -116,6 +116,36 @@ FAILING = event(
             "Failing: the watcher's sink oncall since 14:02 UTC (35 s). invalid_auth."
             " Start with: watcher outbox list --sink oncall",
             id="a sink fails",
+        ),
+        pytest.param(
+            replace(FAILING, edge=Edge.UPDATED, worsened=True),
+            Part.EVENT,
+            "Failing, worse than before: the watcher's sink oncall since 14:02 UTC (35 s)."
+            " invalid_auth. Start with: watcher outbox list --sink oncall",
+            id="it has lost something",
+        ),
+        pytest.param(
+            replace(FAILING, edge=Edge.CLOSED, resolution=Resolution.NOT_WATCHED),
+            Part.EVENT,
+            "Closed: the watcher's sink oncall."
+            " It failed 14:02:00\N{EN DASH}14:02:30 UTC (30 s) and is no longer watched.",
+            id="a sink is configured no more",
+        ),
+        pytest.param(
+            replace(FAILING, edge=Edge.RECOVERED, reason="store.restored", subject=Subject("")),
+            Part.POST,
+            "Restored: the watcher's store. It failed 14:02:00\N{EN DASH}14:02:30 UTC (30 s)"
+            " and takes writes again, what had to wait is on its way.",
+            id="the store works again",
+        ),
+        pytest.param(
+            outage(Edge.UPDATED, 6, reason="unauthorized", message="HTTP 401"),
+            Part.EVENT,
+            "Unauthorized now: cluster prod-eu since 14:02 UTC (6 min):"
+            " the API server does not let the watcher read: HTTP 401."
+            " Deployments that cannot be seen are not judged until it is back: silence is not health."
+            " Start with: kubectl auth can-i watch deployments.apps --all-namespaces",
+            id="out of sight for another reason",
         ),
     ],
 )
@@ -279,7 +309,7 @@ def test_a_storm_is_one_message_with_its_counts() -> None:
         "60 Deployments degraded in prod-eu: 57 still degraded, 2 recovered, 1 closed"
     )
     assert message.symbol == "🔴"
-    assert "1 closed. Unavailable: pay/svc-12, pay/svc-15, " in message.text
+    assert "1 closed. It began at 14:02 UTC. Unavailable: pay/svc-12, pay/svc-15, " in message.text
     assert " and 42 more. Closed (was deleted): shop/svc-2. Recovered: pay/svc-0, shop/svc-1." in (
         message.text
     )
@@ -320,7 +350,7 @@ def test_where_nothing_can_be_edited_a_grown_storm_tells_what_is_new() -> None:
     title = "30 Deployments degraded in prod-eu: 28 still degraded, 1 recovered, 1 closed"
     assert message.title == title
     assert message.text.startswith(
-        f"{title}. Only what is new is named here, earlier messages name the rest."
+        f"{title}. It began at 14:02 UTC. Only what is new is named here, earlier messages name the rest."
         " Unavailable: shop/svc-29. Closed (was deleted): shop/svc-1. Recovered: pay/svc-0. Start"
     ), "and no word of delay, which is meant"
     assert [line.partition(": ")[0] for line in message.lines] == [
@@ -367,13 +397,28 @@ def test_sight_restored_names_what_changed_meanwhile() -> None:
         "shop/x0: was deleted and created anew",
     )
     assert message.lines[-1] == "and 2 more were deleted"
+    counts = "2 degraded and still are; 1 went down and came back; 27 were deleted"
+    assert message.facts[-1] == Fact("Meanwhile", counts)
+    assert message.line.endswith(f"(8 min), meanwhile {counts}"), "what a thread and a channel show"
 
 
 def test_sight_restored_says_that_nothing_happened() -> None:
     """That nothing broke meanwhile is what on-call wants to know first."""
     message = say(outage(Edge.RECOVERED, 9, blind_for=480.0, meanwhile=Meanwhile()), Part.REPLY)
     assert "Meanwhile no Deployment degraded and none was deleted." in message.text
+    assert message.line.endswith("meanwhile no Deployment degraded and none was deleted")
     assert message.lines == ()
+
+
+def test_an_end_does_not_read_as_if_it_lasted() -> None:
+    """A card that says Recovered has no line Since: when it was is a fact, from when to when."""
+    over = members(2, m0=Edge.RECOVERED, m1=Edge.RECOVERED)
+    storm = say(digest(Edge.RECOVERED, "m1", sequence=3), Part.EDIT, members=over)
+    for message in (say(UP, Part.EDIT), storm, say(outage(Edge.RECOVERED, 9), Part.EDIT)):
+        assert message.since is None
+        assert {"Lasted", "Blind"} & {fact.label for fact in message.facts}
+    assert "It lasted 14:02\N{EN DASH}14:07 UTC (5 min)." in storm.text
+    assert say(DOWN, Part.EDIT).since == BEGAN
 
 
 def test_what_came_to_light_says_so() -> None:

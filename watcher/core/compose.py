@@ -16,14 +16,16 @@ from msgspec.structs import asdict, replace
 
 from watcher.core import words
 from watcher.core.message import Fact, Message, visible
-from watcher.core.model import ENDS, OPENINGS, Edge, Event, Part, Severity
+from watcher.core.model import ENDS, OPENINGS, Edge, Event, Meanwhile, Part, Severity
 
 NAMES_SHOWN: Final = 15
 """Of a long list, in a text; `Message.lines` has all of it."""
 
 _OLDER: Final = "Only what is new is named here, earlier messages name the rest"
-_UNKNOWN: Final = "What changed meanwhile is not known as a whole"
-_UNSEEN: Final = "Until it is back nothing is known of its Deployments: silence is not health"
+_UNKNOWN: Final = "what changed is not known in full"
+_UNSEEN: Final = (
+    "Deployments that cannot be seen are not judged until it is back: silence is not health"
+)
 _UNSEEN_THEN: Final = "It happened, or fell due, while the watcher could not see the cluster"
 _UNSETTLED: Final = "It keeps failing and recovering; no further message until it settles"
 
@@ -48,13 +50,14 @@ def compose(
     restates = part in (Part.POST, Part.EDIT)
     told = latest if restates else event
     if not told.subject.cluster:
-        message = _own(told, now)
+        message = _own(told, now, restates)
     elif event.digest and len(members) == 1:  # a storm that did not come: its only member in full
         message = _deployment(members[0], (), now, restates)
     elif event.digest:
         message = _digest(told, members, part, (*covers, event))
     elif told.subject.is_cluster:
-        message = _sight_again(told) if told.edge in ENDS else _out_of_sight(told, now)
+        over = told.edge in ENDS
+        message = _sight_again(told) if over else _out_of_sight(told, now, restates)
     else:
         message = _deployment(told, covers, now, restates)
     untold = part is Part.POST and told.edge in ENDS and any(e.edge in OPENINGS for e in covers)
@@ -75,7 +78,7 @@ def compose(
             f"incident {short_id(event.incident)}",
         ),
         line=f"{words.at(told.at, told.at)} {message.line}",
-        since=told.since,
+        since=None if told.edge in ENDS else told.since,
         broadcast=part is Part.REPLY and (event.edge in ENDS or worsened),
         calls=part is not Part.EDIT and critical and (first or worsened),
     )
@@ -102,9 +105,7 @@ def _down(event: Event, now: datetime, restates: bool) -> Message:
     """A Deployment that is degraded now."""
     where, state, since = _name(event), words.state(event), words.lasting(event.since, now)
     numbers, _, said = visible(event.message).partition("; ")
-    change = ""
-    if event.edge is Edge.UPDATED and not restates:
-        change = ", worse than before" if event.worsened else " now"
+    change = _change(event, restates)
     note = _UNSETTLED if state == "Flapping" else ""
     reason = ", ".join(filter(None, (words.reason(event), numbers)))
     lead = f"{state}{change}: Deployment {where} in {_cluster(event)} {since}: {reason}"
@@ -119,6 +120,13 @@ def _down(event: Event, now: datetime, restates: bool) -> Message:
         notes=(note,),
         line=f"{state}{change}: {where} in {_cluster(event)} {since}",
     )
+
+
+def _change(event: Event, restates: bool) -> str:
+    """What an update is beside what was told before it."""
+    if restates or event.edge is not Edge.UPDATED:
+        return ""
+    return ", worse than before" if event.worsened else " now"
 
 
 def _over(event: Event, covers: Sequence[Event]) -> Message:
@@ -146,10 +154,10 @@ def _over(event: Event, covers: Sequence[Event]) -> Message:
     )
 
 
-def _out_of_sight(event: Event, now: datetime) -> Message:
+def _out_of_sight(event: Event, now: datetime, restates: bool) -> Message:
     """A cluster that cannot be seen now."""
     state, since, cluster = words.state(event), words.lasting(event.since, now), _cluster(event)
-    news = f"{state}: cluster {cluster} {since}"
+    news = f"{state}{_change(event, restates)}: cluster {cluster} {since}"
     return Message(
         state,
         words.SYMBOLS.get(state, "🔌"),
@@ -167,6 +175,7 @@ def _sight_again(event: Event) -> Message:
     """A cluster's incident has ended: how long we were blind, and what changed meanwhile."""
     blind = timedelta(seconds=event.blind_for) if event.blind_for else event.at - event.since
     window, state = words.window(event.at - blind, event.at), words.state(event)
+    changed = _meanwhile(event.meanwhile, named=False)
     ended = "is no longer watched" if state == "Closed" else "is in sight again"
     cluster = _cluster(event)
     return Message(
@@ -175,29 +184,25 @@ def _sight_again(event: Event) -> Message:
         f"{state} after {words.readable(blind)}: cluster {cluster}",
         words.sentences(
             f"{state}: cluster {cluster} {ended}, the watcher was blind {window}",
-            _meanwhile(event),
+            f"Meanwhile {_meanwhile(event.meanwhile, named=True)}",
             _reason_was(event),
         ),
-        facts=(Fact("Cluster", cluster), Fact("Blind", window)),
+        facts=(Fact("Cluster", cluster), Fact("Blind", window), Fact("Meanwhile", changed)),
         why=_reason_was(event),
-        line=f"{state}: cluster {cluster}, blind {window}",
+        line=f"{state}: cluster {cluster}, blind {window}, meanwhile {changed}",
         lines=tuple(_changed(event)),
-        notes=() if event.meanwhile else (_UNKNOWN,),
     )
 
 
-def _meanwhile(event: Event) -> str:
-    """`Meanwhile 2 degraded and still are: shop/a, shop/b; 1 was deleted: shop/c`."""
-    report = event.meanwhile
-    if report is None:
-        return _UNKNOWN
-    told = [
-        f"{changes.count} {words.CHANGES[kind][changes.count > 1]}: "
-        + _names([f"{c.namespace}/{c.name}" for c in changes.deployments], changes.count)
-        for kind, changes in asdict(report).items()
-        if changes.count
-    ]
-    return f"Meanwhile {'; '.join(told) or 'no Deployment degraded and none was deleted'}"
+def _meanwhile(report: Meanwhile | None, *, named: bool) -> str:
+    """`2 degraded and still are: shop/a, shop/b; 1 was deleted: shop/c`, with their names or without."""
+    told = []
+    for kind, changes in asdict(report).items() if report else ():
+        names = _names([f"{c.namespace}/{c.name}" for c in changes.deployments], changes.count)
+        what = f"{changes.count} {words.CHANGES[kind][changes.count > 1]}"
+        told += [f"{what}: {names}" if named else what] if changes.count else []
+    unchanged = "no Deployment degraded and none was deleted" if report else _UNKNOWN
+    return "; ".join(told) or unchanged
 
 
 def _changed(event: Event) -> Iterator[str]:
@@ -227,17 +232,20 @@ def _digest(event: Event, members: Sequence[Event], part: Part, news: Sequence[E
     if any(member.edge in ENDS for member in members):
         title = f"{title}: {_standing(members)}"
     state = "Recovered" if over else "Degraded"
+    lasted = words.window(event.since, event.at) if over else ""
+    when = f"It lasted {lasted}" if over else f"It began at {words.at(event.since, event.at)}"
     total = any(m.edge not in ENDS and words.nothing_serves(m) for m in members)
     return Message(
         state,
         words.SYMBOLS["Unavailable" if total else state],
         title,
-        words.sentences(title, _OLDER if older else "", *_by_standing(listed)),
+        words.sentences(title, when, _OLDER if older else "", *_by_standing(listed)),
         facts=(
             Fact("Cluster", _cluster(event)),
             Fact("Deployments", _standing(members)),
             Fact("By namespace", _tally(member.subject.namespace for member in members)),
             Fact("By reason", _tally(words.reason(member) for member in members)),
+            *((Fact("Lasted", lasted),) if over else ()),
         ),
         command="" if over else "kubectl get events --all-namespaces --field-selector type=Warning",
         notes=(_OLDER,) if older else (),
@@ -247,7 +255,7 @@ def _digest(event: Event, members: Sequence[Event], part: Part, news: Sequence[E
     )
 
 
-def _own(event: Event, now: datetime) -> Message:
+def _own(event: Event, now: datetime, restates: bool) -> Message:
     """The watcher speaks of itself: a sink that fails or works again, the store, a test."""
     state, message = words.state(event), visible(event.message)
     what = f"the watcher's {f'sink {_name(event)}' if event.subject.name else 'store'}"
@@ -259,9 +267,10 @@ def _own(event: Event, now: datetime) -> Message:
     elif event.subject.name:
         first = f"watcher outbox list --sink {quote(visible(event.subject.name))}"
     title = f"{state}: {what}"
-    text = words.sentences(f"{title}{since}", message)
+    news = f"{state}{_change(event, restates)}: {what}"
+    text = words.sentences(f"{news}{since}", message)
     symbol = words.SYMBOLS.get(state, "⚠️")
-    return Message(state, symbol, title, text, why=message, command=first, line=title)
+    return Message(state, symbol, title, text, why=message, command=first, line=news)
 
 
 def _failed_until(event: Event) -> str:

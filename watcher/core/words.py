@@ -64,10 +64,10 @@ SYMBOLS: Final = {
 
 def state(event: Event) -> str:
     """The word that comes first: `Unavailable`, `Recovered`, `View stale`, `Failing`, …"""
-    if not event.subject.cluster:  # the watcher on itself: `sink.failing`, `test`
-        return visible(event.reason.rpartition(".")[2], 40).capitalize()
     if event.edge is Edge.CLOSED:
         return "Closed"
+    if not event.subject.cluster:  # the watcher on itself: `sink.failing`, `test`
+        return visible(event.reason.rpartition(".")[2], 40).capitalize()
     if event.edge is Edge.RECOVERED:
         return "Restored" if event.subject.is_cluster else "Recovered"
     if event.subject.is_cluster:
