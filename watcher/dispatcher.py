@@ -9,25 +9,21 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
+from watcher.attempt import attempt
 from watcher.core import words
-from watcher.core.compose import compose
-from watcher.core.model import DeliveryState, Json, Outcome, Part
+from watcher.core.model import DeliveryState, Outcome
 from watcher.core.planning import Audience
 from watcher.core.retry import Failure, Pace, SinkState, settle_failure
 from watcher.errors import Deposed, SinkError, StoreError
-from watcher.ports import Claim, Clock, Notification, Settlement, Sink, Store
+from watcher.ports import Claim, Clock, Settlement, Sink, Store
 from watcher.reporting import Reporting
 from watcher.trouble import Trouble
 
 T = TypeVar("T")
 
 _HEAD_START: Final = timedelta(milliseconds=50)
-_LATE_AFTER: Final = timedelta(seconds=60)
 _TOLD_AFTER: Final = timedelta(seconds=60)
 """Other sinks are told of one that has failed so long, or is known to before it is tried again."""
-_FOLLOWERS: Final = (Part.EDIT, Part.REPLY)
-# What odd data could trip in rendering: that one message is given up, and the queue goes on.
-_BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Dispatcher:
@@ -183,11 +179,11 @@ class Dispatcher:
         for delivery in claim.superseded:
             self._reporting.superseded(claim, delivery)
         if now - (claim.redriven_at or claim.recorded_at) > self._sink.traits.max_age:
-            attempt = self._expire(claim)
+            ends = self._expire(claim)
         else:
-            attempt = self._deliver(claim)
+            ends = self._deliver(claim)
             self._pace = self._pace.took(now)
-        task = asyncio.create_task(attempt)
+        task = asyncio.create_task(ends)
         task.add_done_callback(lambda _: self.wake())
         self._in_flight[claim.delivery.incident] = task
 
@@ -203,63 +199,17 @@ class Dispatcher:
         began = self._clock.now()
         try:
             async with asyncio.timeout(self._timeout.total_seconds()):
-                receipt = await self._send(claim)
+                receipt = await attempt(self._sink, claim, self._clock, self._in_the_way)
         except SinkError as error:
             await self._failed(claim, error)
         except TimeoutError:
             await self._failed(claim, SinkError("timeout", Outcome.RETRY, ambiguous=True))
-        except _BUGS as error:
-            detail = f"cannot be rendered: {type(error).__name__}"
-            await self._failed(claim, SinkError("bug", Outcome.BAD_PAYLOAD, detail=detail))
         else:
             now = self._clock.now()
             end = Settlement(claim.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt)
             await self._settle(end, self.state.answered())
             self._reporting.sent(claim, now, now - began)
         del self._in_flight[claim.delivery.incident]
-
-    async def _send(self, claim: Claim) -> Json | None:
-        """One attempt; returns the receipt that later parts refer to.
-
-        Anew where the message to follow is gone, and once in plain text, under the same id.
-        """
-        part, plain = claim.delivery.part, False
-        if part in _FOLLOWERS and claim.thread is None:
-            part = Part.POST
-        while True:
-            try:
-                return await self._sink.send(self._notification(claim, part, plain))
-            except SinkError as error:
-                if error.outcome is Outcome.REPOST and part in _FOLLOWERS:
-                    part = Part.POST
-                elif error.outcome is Outcome.BAD_PAYLOAD and not plain:
-                    plain = True
-                else:
-                    raise
-
-    def _notification(self, claim: Claim, part: Part, plain: bool) -> Notification:
-        late, late_reason = self._lateness(claim)
-        message = compose(
-            claim.event,
-            latest=claim.latest,
-            part=part,
-            covers=claim.covers,
-            members=claim.members,
-            now=self._clock.wall(),
-            late=late,
-            late_reason=late_reason,
-        )
-        maybe_since = claim.recorded_at if claim.ambiguous else None
-        delivery, event = claim.delivery.id, claim.event
-        return Notification(delivery, part, message, event, claim.thread, plain, maybe_since)
-
-    def _lateness(self, claim: Claim) -> tuple[timedelta | None, str]:
-        """How late it is, if it is, and why: its own trouble, or what its sink was in meanwhile."""
-        since = claim.waiting_since or claim.recorded_at
-        until, trouble = self._in_the_way
-        reason = claim.last_error or (trouble if since <= until else "")
-        late = self._clock.now() - since
-        return (late if late > _LATE_AFTER else None), reason
 
     async def _failed(self, claim: Claim, error: SinkError) -> None:
         now, part = self._clock.now(), claim.delivery.part

@@ -1,0 +1,77 @@
+"""One attempt at a delivery: composed from its claim, and if need be anew or plainer, under its id."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from watcher.core.compose import compose
+from watcher.core.model import Json, Outcome, Part
+from watcher.errors import SinkError
+from watcher.ports import Claim, Clock, Notification, Sink
+
+_LATE_AFTER: Final = timedelta(seconds=60)
+_FOLLOWERS: Final = (Part.EDIT, Part.REPLY)
+# What odd data could trip in rendering: that one message is given up, and the queue goes on.
+_BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+async def attempt(
+    sink: Sink, claim: Claim, clock: Clock, in_the_way: tuple[datetime, str]
+) -> Json | None:
+    """Send it; returns the receipt that later parts refer to. Raises SinkError.
+
+    `in_the_way` is what the sink was in before, and until when.
+    """
+    try:
+        return await _send(sink, claim, clock, in_the_way)
+    except _BUGS as error:
+        detail = f"cannot be rendered: {type(error).__name__}"
+        raise SinkError("bug", Outcome.BAD_PAYLOAD, detail=detail) from error
+
+
+async def _send(
+    sink: Sink, claim: Claim, clock: Clock, in_the_way: tuple[datetime, str]
+) -> Json | None:
+    """Anew where the message to follow is gone, and once in plain text."""
+    part, plain = claim.delivery.part, False
+    if part in _FOLLOWERS and claim.thread is None:
+        part = Part.POST
+    while True:
+        try:
+            return await sink.send(_notification(claim, part, plain, clock, in_the_way))
+        except SinkError as error:
+            if error.outcome is Outcome.REPOST and part in _FOLLOWERS:
+                part = Part.POST
+            elif error.outcome is Outcome.BAD_PAYLOAD and not plain:
+                plain = True
+            else:
+                raise
+
+
+def _notification(
+    claim: Claim, part: Part, plain: bool, clock: Clock, in_the_way: tuple[datetime, str]
+) -> Notification:
+    late, late_reason = _lateness(claim, clock.now(), in_the_way)
+    message = compose(
+        claim.event,
+        latest=claim.latest,
+        part=part,
+        covers=claim.covers,
+        members=claim.members,
+        now=clock.wall(),
+        late=late,
+        late_reason=late_reason,
+    )
+    maybe_since = claim.recorded_at if claim.ambiguous else None
+    delivery, event = claim.delivery.id, claim.event
+    return Notification(delivery, part, message, event, claim.thread, plain, maybe_since)
+
+
+def _lateness(
+    claim: Claim, now: datetime, in_the_way: tuple[datetime, str]
+) -> tuple[timedelta | None, str]:
+    """How late it is, if it is, and why: its own trouble, or what its sink was in meanwhile."""
+    since = claim.waiting_since or claim.recorded_at
+    until, trouble = in_the_way
+    reason = claim.last_error or (trouble if since <= until else "")
+    late = now - since
+    return (late if late > _LATE_AFTER else None), reason
