@@ -27,6 +27,7 @@ from watcher.leadership import Leadership
 from watcher.loops import Exchange, Loop, never_ends
 from watcher.metrics import Metrics
 from watcher.ports import Clock, Record, Sink, Store, Traits
+from watcher.queue_cap import QueueCap
 from watcher.recording import close_departed
 from watcher.reload import Reload
 from watcher.reporting import Reporting
@@ -202,11 +203,12 @@ class Process:
     def _dead_man(self, settings: options.DeadManSettings) -> DeadMan:
         return DeadMan(
             make_pinger(settings, self._clock).send, settings.interval, self._config.told,
-            self.view, self._store, self._clock, self._reporting,
+            self._config.store.queue_cap, self.view, self._store, self._clock, self._reporting,
         )  # fmt: skip
 
     async def _check_store(self) -> None:
         """Notice a store that fails while nothing happens, and what others have done to it."""
+        queue = QueueCap(self._told, self._store, self._clock, self._reporting)
         while True:
             await self._clock.sleep(_STORE_CHECK_SECONDS)
             try:
@@ -214,6 +216,7 @@ class Process:
                 await self._notice_redriven()
                 await self._store.ping()
                 await self._store.prune(self._clock.wall() - self._config.store.retain)
+                await queue.check(self._config.store.queue_cap)
             except StoreError as error:
                 self._reporting.store_refused(error)
             else:
@@ -227,7 +230,7 @@ class Process:
             audit.emit("sink.removed", sink=sink, deliveries=count)
         saved = await self._store.load("")
         for row in saved:
-            if row.subject.name not in self.dispatchers:
+            if row.subject.name and row.subject.name not in self.dispatchers:
                 trouble = Trouble(row.subject.name, self._store, self._told, self._reporting)
                 trouble.restore(saved)
                 await trouble.ends(self._clock.now(), Resolution.NOT_WATCHED)

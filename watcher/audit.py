@@ -49,6 +49,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "cluster.probe_failed": ("cluster", "reason", "error"),
     "cluster.probe_succeeded": ("cluster", "version", "latency"),
     **dict.fromkeys(("sink.failing", "sink.restored"), _SINK),
+    **dict.fromkeys(("queue.filling", "queue.restored"), tuple(f for f in _SINK if f != "sink")),
     "sink.removed": ("sink", "deliveries"),
     "sink.redriven": ("sink", "deliveries", "at", "by"),
     "dead_man.withheld": ("reason",),
@@ -71,9 +72,9 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 _FAULTS: Final = frozenset(
     {
         "notification.deferred", "notification.parked", "notification.abandoned",
-        "notification.expired", "sink.failing", "cluster.watch_broken", "cluster.probe_failed",
-        "store.failing", "store.row_unreadable", "dead_man.withheld", "dead_man.failed",
-        "config.reload_failed",
+        "notification.expired", "sink.failing", "queue.filling", "cluster.watch_broken",
+        "cluster.probe_failed", "store.failing", "store.row_unreadable", "dead_man.withheld",
+        "dead_man.failed", "config.reload_failed",
     }
 )  # fmt: skip
 _LOG: Final = structlog.stdlib.get_logger("watcher.audit")

@@ -1,13 +1,13 @@
 """The ping that a dead-man monitor waits for: it stays away when an outage might go untold."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from watcher.core.model import DeliveryState
 from watcher.errors import SinkError, StoreError
-from watcher.ports import Clock, Store
+from watcher.ports import Clock, Queued, Store
 from watcher.reporting import Reporting
 from watcher.view import ClusterView, View
 
@@ -27,6 +27,7 @@ class DeadMan:
     ping: Callable[[], Awaitable[None]]
     interval: timedelta
     sinks: Collection[str]
+    queue_cap: int
     view: View
     store: Store
     clock: Clock
@@ -55,11 +56,14 @@ class DeadMan:
             for cluster in self.view.clusters.values():
                 if not cluster.fresh(now) and not await self._is_told(cluster):
                     return f"cluster {cluster.name} is out of sight, and nobody has been told yet"
-            stuck = await self._stuck(now)
+            queue = [row for row in await self.store.queue(now) if row[0] in self.sinks]
         except StoreError as error:
             return f"the store does not answer: {error}"
         if self.view.sink_troubles.keys() >= set(self.sinks):
             return "no sink can be reached"
+        if sum(count for _, _, count, _ in queue) >= self.queue_cap:
+            return "the queue is full"
+        stuck = self._stuck(queue, now)
         return f"the queue of {', '.join(stuck)} does not move" if stuck else ""
 
     async def _is_told(self, cluster: ClusterView) -> bool:
@@ -68,11 +72,11 @@ class DeadMan:
         rows = await self.store.history(incident=cluster.incident.id)
         return any(row.delivery.state is DeliveryState.DELIVERED for row in rows)
 
-    async def _stuck(self, now: datetime) -> list[str]:
+    def _stuck(self, rows: Sequence[Queued], now: datetime) -> list[str]:
         """Sinks whose queue has not changed for minutes, though they fail at nothing."""
         queues: dict[str, list[object]] = {}
-        for sink, state, count, oldest in await self.store.queue(now):
-            if state in _QUEUED and sink in self.sinks and sink not in self.view.sink_troubles:
+        for sink, state, count, oldest in rows:
+            if state in _QUEUED and sink not in self.view.sink_troubles:
                 queues.setdefault(sink, []).append((state, count, oldest))
         before, self._standing = self._standing, {}
         for sink, queue in queues.items():

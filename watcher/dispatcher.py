@@ -177,7 +177,7 @@ class Dispatcher:
 
     def _begin(self, claim: Claim, now: datetime) -> None:
         for delivery in claim.superseded:
-            self._reporting.superseded(claim, delivery)
+            self._reporting.superseded(claim.delivery, delivery)
         if now - (claim.redriven_at or claim.recorded_at) > self._sink.traits.max_age:
             ends = self._expire(claim)
         else:
@@ -245,7 +245,7 @@ class Dispatcher:
         what = "What was too old is given up" if lost else "Its messages are kept until it works"
         why = f"It cannot deliver: {words.trouble(error)}. {what}"
         since = self.state.failing_since or now
-        await self._insist(lambda: self._trouble.begins(why, since, now, lost=lost))
+        await self._insist(lambda: self._trouble.begins(why, since, now, critical=lost))
 
     async def _settle(self, end: Settlement, state: SinkState) -> None:
         """The incident waits until its end is written, or the next delivery could overtake it."""

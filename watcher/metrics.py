@@ -45,6 +45,7 @@ class Metrics(Collector):
             "detection_to_delivery_seconds", "From the edge that the watcher saw", ["sink"]
         )
         self.pending = gauge("deliveries_pending", "Open deliveries", ["sink", "state"])
+        self.queue_fill = gauge("queue_fill_ratio", "Of its cap: 1 is full, and may be exceeded")
         self.oldest = gauge("delivery_oldest_seconds", "Age of the oldest open one", ["sink"])
         self.sink_parked = gauge("sink_parked", "Whether a sink waits for a human", ["sink"])
         self.sink_breaker = gauge(

@@ -23,6 +23,7 @@ from watcher.core.model import (
     Phase,
     Subject,
 )
+from watcher.core.outbox import Choice
 from watcher.core.planning import Audience
 from watcher.core.retry import SinkState
 from watcher.errors import ClusterError
@@ -203,6 +204,10 @@ class Settlement(Struct, frozen=True):
     """How the sink stands after it, if that changed."""
 
 
+Queued = tuple[str, DeliveryState, int, datetime]
+"""Of a sink and an open state: how many rows, and when the oldest was recorded."""
+
+
 class Store(Protocol):
     """The record. Every method is one transaction and raises StoreError when it did not happen."""
 
@@ -255,6 +260,14 @@ class Store(Protocol):
         incident is left alone so long. No edit is taken before `edits_from`.
         """
 
+    async def compact(
+        self, sink: str, now: datetime, part: Part, after: str = ""
+    ) -> tuple[Sequence[Choice], str]:
+        """Settle at once what a claim would supersede: edits, or with posts what follows them.
+
+        Some incidents at a time, from `after` on; returns where to go on, empty at the end.
+        """
+
     async def settle(self, settlement: Settlement) -> None:
         """Write an attempt's end; a delivery that is final already stays as it is."""
 
@@ -267,8 +280,8 @@ class Store(Protocol):
     async def next_due(self, sink: str) -> datetime | None:
         """When the sink's next delivery is due that does not wait for one in flight, if any is."""
 
-    async def queue(self, now: datetime) -> Sequence[tuple[str, DeliveryState, int, datetime]]:
-        """Of each sink and open state: how many rows, and when the oldest was recorded."""
+    async def queue(self, now: datetime) -> Sequence[Queued]:
+        """What waits, by sink and state."""
 
     async def history(
         self,

@@ -39,11 +39,7 @@ class Reporting:
                 name = _EDGES[event.edge][event.digest]
                 self._metrics.transitions.labels(event.subject.cluster, event.edge).inc()
             else:
-                name = "sink.restored" if event.edge in ENDS else "sink.failing"
-                failing = self._metrics.sink_failing.labels(event.subject.name)
-                failing.set(event.edge not in ENDS)
-                if event.edge in ENDS:
-                    self._metrics.sink_parked.labels(event.subject.name).set(0)
+                name = self._own_trouble(event)
             audit.emit(name, **_told(name, event))
         for subject, fault in record.debounced:
             audit.emit(
@@ -54,6 +50,16 @@ class Reporting:
         for delivery in record.deliveries:
             outcome = "queued" if delivery.state is DeliveryState.PENDING else delivery.state
             self._notified(outcome, delivery, due=delivery.due, reason=delivery.reason)
+
+    def _own_trouble(self, event: Event) -> str:
+        """What the watcher says of itself: of a sink, or of the whole queue."""
+        over, sink = event.edge in ENDS, event.subject.name
+        if not sink:
+            return "queue.restored" if over else "queue.filling"
+        self._metrics.sink_failing.labels(sink).set(not over)
+        if over:
+            self._metrics.sink_parked.labels(sink).set(0)
+        return "sink.restored" if over else "sink.failing"
 
     def watched(self, cluster: str, events: Sequence[WatchEvent]) -> None:
         """The watch of a cluster delivered this."""
@@ -109,10 +115,14 @@ class Reporting:
         self._view.sink_troubles.pop(sink, None)
         self._metrics.sink_parked.labels(sink).set(0)
 
-    def superseded(self, claim: Claim, delivery: Delivery) -> None:
-        """It need not be sent, since what was claimed tells the same or newer."""
+    def superseded(self, by: Delivery, delivery: Delivery) -> None:
+        """It need not be sent, since the other one tells the same or newer."""
         self.catch_up()
-        self._notified("superseded", delivery, reason=f"told by {claim.delivery.id}")
+        self._notified("superseded", delivery, reason=f"told by {by.id}")
+
+    def queue_filled(self, share: float) -> None:
+        """So much of its cap the queue takes."""
+        self._metrics.queue_fill.set(share)
 
     def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
         """It failed and will be tried again."""

@@ -1,8 +1,9 @@
-"""A sink that cannot deliver is an incident of its own, and the other sinks are told of it."""
+"""A sink that cannot deliver, or a queue that fills, is an incident of its own, told by others."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -23,17 +24,21 @@ from watcher.ports import Saved, Store
 from watcher.recording import Recorder
 from watcher.reporting import Reporting
 
+_SINK: Final = ("sink.failing", "sink.restored")
+_QUEUE: Final = ("queue.filling", "queue.restored")
+
 
 class Trouble:
-    """What one sink is in, if any. Every method is a step that its caller awaits in turn.
+    """What one sink is in, if any; without a name, the queue of all of them.
 
-    All of them raise StoreError, and then nothing has changed.
+    Every method is a step that its caller awaits in turn. All of them raise StoreError, and then nothing has changed.
     """
 
     def __init__(
         self, sink: str, store: Store, others: Sequence[Audience], reporting: Reporting
     ) -> None:
-        self._subject = Subject("", name=sink, uid=f"sink/{sink}")
+        self._subject = Subject("", name=sink, uid=f"sink/{sink}" if sink else "queue")
+        self._begun, self._over = _SINK if sink else _QUEUE
         self._all, self._others = others, list[Audience]()
         self._recorder = Recorder("", store, self._others, reporting.recorded, lambda _: None)
         self._phase: Phase = Steady()
@@ -45,36 +50,38 @@ class Trouble:
         self._recorder.restore(())
         self._phase = next((row.phase for row in saved if row.subject == self._subject), Steady())
 
-    async def begins(self, why: str, since: datetime, now: datetime, *, lost: bool = False) -> None:
-        """Tell once that the sink fails, and once more when something was given up over it."""
+    async def begins(
+        self, why: str, since: datetime, now: datetime, *, critical: bool = False
+    ) -> None:
+        """Tell once that it fails, and once more when that is critical: something is lost, or full."""
         async with self._turn:
-            await self._begins(why, since, now, lost)
+            await self._begins(why, since, now, critical)
 
     async def ends(self, now: datetime, resolution: Resolution | None = None) -> None:
-        """Tell that the sink works again, or for which other reason that is over."""
+        """Tell that it works again, or for which other reason that is over."""
         async with self._turn:
             await self._ends(now, resolution)
 
-    async def _begins(self, why: str, since: datetime, now: datetime, lost: bool) -> None:
-        severity = Severity.CRITICAL if lost else Severity.WARNING
+    async def _begins(self, why: str, since: datetime, now: datetime, critical: bool) -> None:
+        severity = Severity.CRITICAL if critical else Severity.WARNING
         edge = Edge.DEGRADED
         if isinstance(self._phase, Firing):
             incident = self._phase.incident
-            if incident.severity is Severity.CRITICAL or not lost:
+            if incident.severity is Severity.CRITICAL or not critical:
                 return
             edge, sequence = Edge.UPDATED, incident.sequence + 1
             incident = replace(incident, severity=severity, message=why, sequence=sequence)
         else:
             name = incident_id(now, self._subject.uid)
-            incident = Incident(name, now, since, "sink.failing", severity, why, sequence=1)
-        incident = replace(incident, was_critical=lost)
+            incident = Incident(name, now, since, self._begun, severity, why, sequence=1)
+        incident = replace(incident, was_critical=critical)
         edge_told = Transition(edge, now, incident, worsened=edge is Edge.UPDATED)
         await self._commit(Firing(incident), edge_told, now)
 
     async def _ends(self, now: datetime, resolution: Resolution | None) -> None:
         if isinstance(self._phase, Firing):
             incident = self._phase.incident
-            reason = incident.reason if resolution else "sink.restored"
+            reason = incident.reason if resolution else self._over
             incident = replace(incident, sequence=incident.sequence + 1, reason=reason)
             edge = Edge.CLOSED if resolution else Edge.RECOVERED
             await self._commit(Steady(), Transition(edge, now, incident, resolution), now)

@@ -35,7 +35,7 @@ class Watched:
         cluster.views.store_error = None
         self.reporting = Reporting(cluster.views, Metrics(cluster.views, cluster.clock))
         self.dead_man = DeadMan(
-            self._ping, timedelta(minutes=1), ("chat", "hook"),
+            self._ping, timedelta(minutes=1), ("chat", "hook"), 100,
             cluster.views, cluster.store, cluster.clock, self.reporting,
         )  # fmt: skip
 
@@ -125,7 +125,7 @@ async def test_the_store_refuses(tmp_path):
 
 
 async def test_a_queue_that_stands_still(tmp_path):
-    """Nothing of it goes for five minutes although the sink fails at nothing: its loop is stuck."""
+    """Nothing of it goes for five minutes although the sink fails at nothing; or it is full."""
     async with watched(tmp_path) as process:
         low = snapshot_from(web(1, revision=2), "prod")
         await process.cluster.at(10, [Applied("", low)])
@@ -134,6 +134,9 @@ async def test_a_queue_that_stands_still(tmp_path):
         assert await process.trouble(1) == "the queue of chat does not move"
         process.cluster.views.sink_troubles["chat"] = "it is known to fail, and that is told"
         assert await process.trouble() == ""
+        process.dead_man.queue_cap = 1
+        assert await process.trouble() == "the queue is full", "known or not"
+        process.dead_man.queue_cap = 100
         process.cluster.views.sink_troubles.clear()
         await process.deliver(done=True)
         assert await process.trouble(6) == ""

@@ -382,6 +382,86 @@ async def test_a_replacement_remembers_what_it_covers(store: Store) -> None:
     assert (again.waiting_since, again.superseded) == (NOW, ())
 
 
+async def test_what_newer_edits_replace_is_compacted(store: Store) -> None:
+    """The newest of them stands for all, due when the first was; replies and machines keep theirs."""
+    history = [event(1), *(event(1, number, Edge.UPDATED) for number in (2, 3, 4))]
+    await store.record(told(*history), NOW)
+    await store.record(told(history[0], sink="chat", parts=(Part.POST,)), NOW)
+    await deliver(store, "chat", receipt={"ts": "1.2"})
+    for seconds, news in enumerate(history[1:]):
+        edit = delivery(news, "chat", Part.EDIT, due=later(10 * seconds))
+        reply = delivery(news, "chat", Part.REPLY)
+        await store.record(Record(events=(news,), deliveries=(edit, reply)), NOW)
+    (compacted,), more = await store.compact("chat", later(5), Part.EDIT)
+    assert compacted.send == delivery(history[3], "chat", Part.EDIT, due=later(20))
+    assert await store.compact("chat", later(5), Part.EDIT, more) == ([], "")
+    assert await store.compact("hook", later(5), Part.EDIT) == ([], "")
+    assert await store.compact("hook", later(5), Part.POST) == ([], "")
+    after = await states(store, "chat")
+    assert [after[number, Part.EDIT] for number in (2, 3, 4)] == [
+        DeliveryState.SUPERSEDED, DeliveryState.SUPERSEDED, DeliveryState.PENDING,
+    ]  # fmt: skip
+    assert {after[number, Part.REPLY] for number in (2, 3, 4)} == {DeliveryState.PENDING}
+    assert set((await states(store, "hook")).values()) == {DeliveryState.PENDING}
+    for number in (2, 3, 4):
+        assert (await deliver(store, "chat", later(5))).delivery.sequence == number
+    newest = await claim_one(store, "chat", later(5))
+    assert (newest.delivery.part, newest.covers) == (Part.EDIT, tuple(history[1:]))
+    assert newest.superseded == ()
+
+
+async def test_an_untold_outage_is_compacted_to_its_line(store: Store) -> None:
+    """It is what would be sent, at the same time; what is in flight or waits is left alone."""
+    backoff = [event(3), event(3, 2, Edge.RECOVERED)]
+    await store.record(told(backoff[0], sink="chat", parts=(Part.POST,)), NOW)
+    tried = await claim_one(store, "chat")
+    await store.settle(Settlement(tried.delivery.id, DeliveryState.PENDING, NOW, due=later(300)))
+    await store.record(told(event(2), sink="chat", parts=(Part.POST,)), NOW)
+    flying = await claim_one(store, "chat")
+    await store.record(told(event(2, 2, Edge.RECOVERED), backoff[1], sink="chat", parts=CHAT), NOW)
+    whole = [event(1), event(1, 2, Edge.RECOVERED)]
+    await store.record(told(whole[0], sink="chat", parts=(Part.POST,)), NOW)
+    await store.record(told(whole[1], sink="chat", parts=CHAT), later(1))
+    (compacted,), _ = await store.compact("chat", later(2), Part.POST)
+    assert [one.incident for one in compacted.supersede] == 3 * [whole[0].incident]
+    line = await claim_one(store, "chat", later(2))
+    assert line.delivery == delivery(whole[1], "chat", Part.POST)
+    assert (line.covers, line.attempts, line.waiting_since) == (tuple(whole), 0, NOW)
+    assert (line.recorded_at, line.superseded) == (later(1), ())
+    open_rows = {(sink, state): count for sink, state, count, _ in await store.queue(NOW)}
+    assert open_rows == {("chat", DeliveryState.INFLIGHT): 2, ("chat", DeliveryState.PENDING): 5}
+    assert flying.delivery.incident == event(2).incident
+
+
+async def test_edits_that_wait_are_not_compacted(store: Store) -> None:
+    """A backoff is not shortened by news: a newer edit waits with the one that was tried."""
+    await store.record(told(event(1), sink="chat", parts=(Part.POST,)), NOW)
+    await deliver(store, "chat", receipt={"ts": "1.2"})
+    await store.record(told(event(1, 2, Edge.UPDATED), sink="chat", parts=(Part.EDIT,)), NOW)
+    tried = await claim_one(store, "chat")
+    await store.settle(Settlement(tried.delivery.id, DeliveryState.PENDING, NOW, due=later(300)))
+    await store.record(told(event(1, 3, Edge.UPDATED), sink="chat", parts=(Part.EDIT,)), NOW)
+    assert (await store.compact("chat", later(299), Part.EDIT))[0] == []
+    assert await store.claim("chat", later(299), 4) == []
+    assert len((await store.compact("chat", later(300), Part.EDIT))[0]) == 1
+    assert (await claim_one(store, "chat", later(300))).delivery.sequence == 3
+
+
+async def test_compaction_goes_in_steps(store: Store) -> None:
+    """So many incidents at a time that a commit between two steps does not wait for long."""
+    for number in range(150):
+        outage = (event(number), event(number, 2, Edge.RECOVERED))
+        await store.record(told(*outage, sink="chat", parts=(Part.POST,)), NOW)
+    sizes, after = [], ""
+    while True:
+        choices, after = await store.compact("chat", NOW, Part.POST, after)
+        sizes.append(len(choices))
+        if not after:
+            break
+    assert sizes == [100, 50, 0]
+    assert [count for _, _, count, _ in await store.queue(NOW)] == [150]
+
+
 async def test_edits_held_back(store: Store) -> None:
     """While edits are throttled replies go on, and the queue says when to look again."""
     await store.record(told(event(1), sink="chat", parts=(Part.POST,)), NOW)

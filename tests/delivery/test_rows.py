@@ -13,7 +13,6 @@ LEFT_OUT = {
         (34, 35, 37, 43, 44, 45, 46, 67, 68, 76),
         "storms, flapping, blindness and routes as a whole",
     ),
-    74: "the queue has no cap but the disk, so far",
 }
 
 

@@ -81,8 +81,8 @@ class Reports:
     def sent(self, claim: Claim, at: datetime, took: timedelta) -> None:
         self._line("sent", claim)
 
-    def superseded(self, claim: Claim, delivery: Delivery) -> None:
-        self.lines.append(f"superseded {delivery.part}{delivery.sequence} by {claim.delivery.part}")
+    def superseded(self, by: Delivery, delivery: Delivery) -> None:
+        self.lines.append(f"superseded {delivery.part}{delivery.sequence} by {by.part}")
 
     def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
         self._line(f"deferred {error.reason}", claim)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from tests.deliveries import NOW, delivery, event
 from watcher.core.model import Delivery, DeliveryState, Edge, Event, Part
-from watcher.core.outbox import Row, choose
+from watcher.core.outbox import Choice, Row, choose, superfluous
 from watcher.ports import Record, Settlement
 from watcher.stores.database import open_store
 from watcher.stores.sql import SqlStore
@@ -35,6 +35,7 @@ Rows = dict[str, tuple[DeliveryState, str, datetime]]
 
 _steps = st.one_of(
     st.sampled_from(["record", "record", "record to the idle", "claim", "delivered", "replay"]),
+    st.sampled_from(["record", "compact"]),
     st.tuples(st.just("retry"), st.integers(1, 30), st.booleans()),
     st.tuples(st.just("crash"), st.booleans()),
     st.tuples(st.just("pass"), st.integers(1, 20)),
@@ -53,6 +54,7 @@ class Outbox(Protocol):
     async def claim(self, now: datetime) -> Delivery | None: ...
     async def settle(self, sent: Delivery, due: datetime | None, ambiguous: bool) -> None: ...
     async def crash(self, now: datetime) -> None: ...
+    async def compact(self, now: datetime) -> None: ...
     def rows(self) -> Rows: ...
 
 
@@ -73,21 +75,36 @@ class PureOutbox:
         return await self.claim(now) if idle else None
 
     async def claim(self, now: datetime) -> Delivery | None:
-        open_rows = [row for row in self._rows.values() if row.delivery.state == "pending"]
-        if not open_rows or any(row.delivery.state == "inflight" for row in self._rows.values()):
+        open_rows = self._open()
+        choice = choose(open_rows, now) if open_rows else None
+        if choice is None or choice.due > now:
             return None
-        choice = choose(open_rows, now)
-        if choice.due > now:
-            return None
-        sibling = next(row for row in open_rows if row.delivery.event == choice.send.event)
+        self._replace(choice)
+        self._change(choice.send.id, state=DeliveryState.INFLIGHT)
+        self._rows[choice.send.id] = replace(self._rows[choice.send.id], tried=True)
+        return choice.send
+
+    async def compact(self, now: datetime) -> None:
+        for part in (Part.EDIT, Part.POST):
+            open_rows = self._open()
+            choice = superfluous(open_rows, part) if open_rows else None
+            if choice is not None and choice.due <= now:
+                self._replace(choice)
+                self._change(choice.send.id, due=choice.due)
+
+    def _open(self) -> list[Row]:
+        """What may be chosen from: nothing while one of them is in flight."""
+        rows = [row for row in self._rows.values() if row.delivery.state in OPEN]
+        flying = any(row.delivery.state is DeliveryState.INFLIGHT for row in rows)
+        return [] if flying else rows
+
+    def _replace(self, choice: Choice) -> None:
+        sibling = next(row for row in self._open() if row.delivery.event == choice.send.event)
         self._rows.setdefault(choice.send.id, Row(choice.send, sibling.edge, sibling.digest))
         for one in choice.supersede:
             self._change(one.id, state=DeliveryState.SUPERSEDED)
             self._by[one.id] = one.id
             self._by = {k: choice.send.id if by == one.id else by for k, by in self._by.items()}
-        self._change(choice.send.id, state=DeliveryState.INFLIGHT)
-        self._rows[choice.send.id] = replace(self._rows[choice.send.id], tried=True)
-        return choice.send
 
     async def settle(self, sent: Delivery, due: datetime | None, ambiguous: bool) -> None:
         if due is None:
@@ -118,6 +135,8 @@ class SqlOutbox:
 
     def __init__(self, store: SqlStore, path: Path, sink: str) -> None:
         self._store, self._path, self._sink = store, path, sink
+        self.covered: list[tuple[int, ...]] = []
+        """What each claim said that it tells."""
 
     async def record(
         self, events: list[Event], deliveries: list[Delivery], now: datetime, *, idle: bool = False
@@ -128,6 +147,7 @@ class SqlOutbox:
 
     async def claim(self, now: datetime) -> Delivery | None:
         claims = await self._store.claim(self._sink, now, 4)
+        self.covered += [tuple(one.sequence for one in claim.covers) for claim in claims]
         due = await self._store.next_due(self._sink)
         assert claims or due is None or due > now, "nothing polls hot"
         return claims[0].delivery if claims else None
@@ -138,6 +158,10 @@ class SqlOutbox:
 
     async def crash(self, now: datetime) -> None:
         await self._store.reclaim(self._sink, now)
+
+    async def compact(self, now: datetime) -> None:
+        for part in (Part.EDIT, Part.POST):
+            await self._store.compact(self._sink, now, part)
 
     def rows(self) -> Rows:
         query = "SELECT id, state, superseded_by, due FROM deliveries WHERE sink = ?"
@@ -161,11 +185,13 @@ class Story:
         self.recorded = 0
         self.in_flight: Delivery | None = None
         self.received: list[Delivery] = []
+        self.told: list[tuple[datetime, Part, int]] = []
+        """When, in which part and up to which event."""
 
     def deliveries(self) -> list[Delivery]:
         parts = PARTS[self.kind]
         return [
-            delivery(one, self.sink, part)
+            delivery(one, self.sink, part, due=NOW + timedelta(seconds=one.sequence % 3 * 7))
             for one in self.events[: self.recorded]
             for part in parts.get(one.edge, parts[Edge.UPDATED])
         ]
@@ -185,6 +211,8 @@ class Story:
                 claimed = await self.outbox.claim(self.now)
                 assert claimed is None or self.in_flight is None
                 self.in_flight = claimed or self.in_flight
+            case "compact":
+                await self.outbox.compact(self.now)
             case ("pass", int(seconds)):
                 self.now += timedelta(seconds=seconds)
             case _:
@@ -211,6 +239,7 @@ class Story:
                 raise AssertionError(step)
         if sent and arrived:
             self.received.append(sent)
+            self.told.append((self.now, sent.part, sent.sequence))
         if sent and step[0] != "crash":
             await self.outbox.settle(sent, due, ambiguous=arrived and due is not None)
 
@@ -251,18 +280,25 @@ class Story:
         assert shown[-1].sequence == len(self.events)
 
 
-async def play(story: Story, steps: list[Step]) -> None:
+async def play(story: Story, steps: list[Step]) -> list[tuple[datetime, Part, int]]:
+    """Tell it to the end, and give what the sink received, and when."""
     for step in steps:
         await story.step(step)
     await story.finish()
     story.check()
+    return story.told
 
 
 @given(_stories)
 def test_nothing_is_lost_by_the_choice(told: tuple[str, int, list[Step]]) -> None:
-    """Whatever goes wrong, each delivery arrives, in order, or in one that tells the same."""
+    """Whatever goes wrong, each delivery arrives, in order, or in one that tells the same.
+
+    And a compaction in between changes nothing of what arrives.
+    """
     kind, length, steps = told
-    asyncio.run(play(Story(PureOutbox(), kind, length, 1), steps))
+    with_all = asyncio.run(play(Story(PureOutbox(), kind, length, 1), steps))
+    plain = [step for step in steps if step != "compact"]
+    assert asyncio.run(play(Story(PureOutbox(), kind, length, 1), plain)) == with_all
 
 
 @pytest.mark.timeout(120)
@@ -275,9 +311,14 @@ def test_nothing_is_lost_by_the_store(tmp_path: Path) -> None:
     @given(_stories)
     def stories(told: tuple[str, int, list[Step]]) -> None:
         kind, length, steps = told
-        number = next(numbers)
-        outbox = SqlOutbox(store, path, f"{kind}-{number}")
-        asyncio.run(play(Story(outbox, kind, length, number), steps))
+        both = []
+        for left_out in ("", "compact"):
+            number = next(numbers)
+            outbox = SqlOutbox(store, path, f"{kind}-{number}")
+            story = Story(outbox, kind, length, number)
+            received = asyncio.run(play(story, [step for step in steps if step != left_out]))
+            both.append((received, outbox.covered))
+        assert both[0] == both[1], "a compaction changes nothing of what arrives"
 
     stories()
     asyncio.run(store.close())

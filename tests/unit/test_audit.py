@@ -112,11 +112,14 @@ def everything(reporting: Reporting) -> None:
     for edge, reason in ((Edge.DEGRADED, "sink.failing"), (Edge.RECOVERED, "sink.restored")):
         sink = event(edge, subject=Subject("", name="oncall"), reason=reason)
         reporting.recorded(Record(events=(sink,)))
+    for edge, reason in ((Edge.DEGRADED, "queue.filling"), (Edge.RECOVERED, "queue.restored")):
+        queue = event(edge, subject=Subject("", uid="queue"), reason=reason)
+        reporting.recorded(Record(events=(queue,)))
     fault = Pending(BEGAN, LATER, LATER - BEGAN, "none_available", Severity.CRITICAL, "0 of 3")
     reporting.recorded(Record(debounced=((CHECKOUT, fault),)))
     audit.emit("sink.removed", sink="old", deliveries=3)
     reporting.abandoned(claim(), REFUSED)
-    reporting.superseded(claim(), delivery(event(Edge.UPDATED, 1, 2)))
+    reporting.superseded(claim().delivery, delivery(event(Edge.UPDATED, 1, 2)))
     reporting.expired(claim())
     reporting.watched("c", (Listed("", ()), Broken("", Expired("too old"))))
     reporting.probed("c", Probe(Unreachable("refused")))

@@ -134,6 +134,7 @@ class StoreSettings(_Settings):
 
     url: Annotated[_StoreUrl | _Reference, Discriminator(_kind)] = Written("sqlite:///watcher.db")
     retain: Positive = timedelta(days=90)
+    queue_cap: Annotated[int, Field(ge=10)] = 100_000
 
 
 class HttpSettings(_Settings):

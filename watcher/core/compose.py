@@ -256,9 +256,10 @@ def _digest(event: Event, members: Sequence[Event], part: Part, news: Sequence[E
 
 
 def _own(event: Event, now: datetime, restates: bool) -> Message:
-    """The watcher speaks of itself: a sink that fails or works again, the store, a test."""
+    """The watcher speaks of itself: a sink that fails or works again, store, queue, a test."""
     state, message = words.state(event), visible(event.message)
-    what = f"the watcher's {f'sink {_name(event)}' if event.subject.name else 'store'}"
+    of = f"sink {_name(event)}" if event.subject.name else event.reason.partition(".")[0]
+    what = f"the watcher's {of}"
     since, first = f" {words.lasting(event.since, now)}", ""
     if event.reason == "test":
         what, since = "this is how a message arrives", ""
@@ -266,6 +267,8 @@ def _own(event: Event, now: datetime, restates: bool) -> Message:
         since, message = "", _failed_until(event)
     elif event.subject.name:
         first = f"watcher outbox list --sink {quote(visible(event.subject.name))}"
+    elif event.reason == "queue.filling":
+        first = "watcher outbox list"
     title = f"{state}: {what}"
     news = f"{state}{_change(event, restates)}: {what}"
     text = words.sentences(f"{news}{since}", message)
@@ -274,7 +277,9 @@ def _own(event: Event, now: datetime, restates: bool) -> Message:
 
 
 def _failed_until(event: Event) -> str:
-    """What has become of a sink that failed, or of the store."""
+    """What has become of a sink that failed, of the store, or of the queue."""
+    if event.reason == "queue.restored":
+        return f"It was filling {words.window(event.since, event.at)} and has room again"
     then = words.ending(event)
     if event.edge is Edge.RECOVERED:
         works = "delivers" if event.subject.name else "takes writes"

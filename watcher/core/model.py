@@ -52,7 +52,7 @@ class Subject(Struct, frozen=True, gc=False):
         return self.uid.startswith("digest/")
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}" if self.name else self.cluster
+        return f"{self.namespace}/{self.name}" if self.name else self.cluster or self.uid
 
 
 class Condition(Struct, frozen=True, gc=False):

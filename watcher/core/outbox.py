@@ -42,6 +42,18 @@ def choose(rows: Sequence[Row], now: datetime, edits_from: datetime | None = Non
     return min(lanes, key=lambda lane: max(lane.due, now))
 
 
+def superfluous(rows: Sequence[Row], part: Part) -> Choice | None:
+    """What one row makes superfluous: of the edits, or else of a post and what follows it.
+
+    Once that is due it is what `choose` replaces whatever comes, so it need not wait to be sent.
+    """
+    rows = sorted(rows, key=lambda row: row.delivery.sequence)
+    if part is Part.EDIT:
+        edits = _of(rows, Part.EDIT)
+        return _newest(edits) if edits else None
+    return _told_in_order(rows)
+
+
 def _told_in_order(rows: Sequence[Row]) -> Choice | None:
     """Events to machines; to people posts, then replies."""
     if posts := _of(rows, Part.POST):

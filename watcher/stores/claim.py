@@ -8,13 +8,14 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, case, exists, func, insert, or_, select, update
 
 from watcher.core.model import DeliveryState, Event, Json, Part
-from watcher.core.outbox import Choice, choose
+from watcher.core.outbox import Choice, choose, superfluous
 from watcher.core.outbox import Row as Unsent
 from watcher.ports import Claim, Record
 from watcher.stores import rows
 from watcher.stores.schema import Instant, deliveries, events, incidents, told
 
 _DEEP: Final = 500
+_FEW: Final = 100
 _d = deliveries.c
 _rival = deliveries.alias().c
 _now = bindparam("now", type_=Instant())
@@ -30,6 +31,19 @@ _HEADS = (
     .having(func.min(_d.due) <= _now, _IN_FLIGHT == 0)
     .order_by(_d.incident.desc())  # the ids begin with the time
     .limit(bindparam("batch"))
+)
+_CROWDED = (
+    select(_d.incident)
+    .where(_OPEN, _d.incident > bindparam("after"))
+    .group_by(_d.incident)
+    .having(
+        func.count() > 1,
+        func.sum(case((_d.part == bindparam("of_part"), 1), else_=0)) >= bindparam("least"),
+        func.min(_d.due) <= _now,
+        _IN_FLIGHT == 0,
+    )
+    .order_by(_d.incident)
+    .limit(_FEW)
 )
 _UNSENT = told.where(_OPEN, _d.incident == bindparam("of_incident")).order_by(_d.sequence)
 _AHEAD = (
@@ -119,6 +133,28 @@ def take_new(
     return claims
 
 
+def compact(
+    db: Connection, sink: str, now: datetime, part: Part, after: str
+) -> tuple[list[Choice], str]:
+    """Replace what a claim would replace now, and send nothing; a hundred incidents at a time.
+
+    Of `part` see `core.outbox.superfluous`. Returns the last incident, after which it goes on, or
+    nothing once there are no more.
+    """
+    asked = {"of_sink": sink, "now": now, "of_part": part, "after": after}
+    crowded = db.scalars(_CROWDED, asked | {"least": 2 if part is Part.EDIT else 1}).all()
+    choices = []
+    for incident in crowded:
+        mine = asked | {"of_incident": incident}
+        found = _readable(db.execute(_UNSENT, mine).mappings())
+        choice = superfluous([row["unsent"] for row in found], part)
+        if choice and choice.supersede and choice.due <= now:
+            sent = _replace(db, found, choice, now)["id"]
+            db.execute(update(deliveries).where(_d.id == sent).values(due=choice.due))
+            choices.append(choice)
+    return choices, crowded[-1] if crowded else ""
+
+
 def _readable(found: Iterable[rows.Row]) -> list[rows.Row]:
     return [row for row in (rows.readable(_read, each) for each in found) if row is not None]
 
@@ -140,22 +176,11 @@ def _read(row: rows.Row) -> rows.Row:
 
 
 def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datetime) -> Claim:
-    sent = choice.send
-    row = next((row for row in found if row["id"] == sent.id), None)
-    if row is None:  # it takes the place of others, as if recorded with its event
-        sibling = next(row for row in found if row["event"] == sent.event)
-        again = {name: sibling[name] for name in ("redriven_at", "redriven_by")}
-        fresh = {**rows.delivery_row(sent, sibling["recorded_at"]), **again}
-        db.execute(insert(deliveries), fresh)
-        row = {**sibling, **fresh}
-    if choice.supersede:
-        _supersede(db, [one.id for one in choice.supersede], sent.id, now)
+    sent, row = choice.send, _replace(db, found, choice, now)
     db.execute(_TAKE, {"taken": sent.id, "now": now})
-    covered: list[rows.Row] = []
-    if choice.supersede or row["first_attempt_at"] is not None:
+    latest, covered = None, []
+    if sent.part is not Part.EVENT:  # it tells its own event only, whatever came after it
         covered = _readable(db.execute(_COVERED, {"by": sent.id}).mappings())
-    latest = None
-    if sent.part is not Part.EVENT:  # it tells its own event, whatever came after it
         latest = db.scalars(_LATEST, {"incident": sent.incident}).first()
     untold = sorted([row, *covered], key=lambda one: one["sequence"])
     return Claim(
@@ -174,6 +199,21 @@ def _claim(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datet
         redriven_at=row["redriven_at"],
         superseded=choice.supersede,
     )
+
+
+def _replace(db: Connection, found: Sequence[rows.Row], choice: Choice, now: datetime) -> rows.Row:
+    """The row to send, in the place of those that it supersedes."""
+    sent = choice.send
+    row = next((row for row in found if row["id"] == sent.id), None)
+    if row is None:  # it takes the place of others, as if recorded with its event
+        sibling = next(row for row in found if row["event"] == sent.event)
+        again = {name: sibling[name] for name in ("redriven_at", "redriven_by")}
+        fresh = {**rows.delivery_row(sent, sibling["recorded_at"]), **again}
+        db.execute(insert(deliveries), fresh)
+        row = {**sibling, **fresh}
+    if choice.supersede:
+        _supersede(db, [one.id for one in choice.supersede], sent.id, now)
+    return row
 
 
 def _supersede(db: Connection, ids: Sequence[str], by: str, now: datetime) -> None:

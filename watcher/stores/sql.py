@@ -19,11 +19,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from watcher.core.ledger import UNSETTLED
-from watcher.core.model import EPOCH, DeliveryState, Event
+from watcher.core.model import EPOCH, DeliveryState, Event, Part
+from watcher.core.outbox import Choice
 from watcher.core.retry import LONGEST_WAIT, SinkState
-from watcher.ports import Claim, Record, Saved, Settlement
+from watcher.ports import Claim, Queued, Record, Saved, Settlement
 from watcher.stores import rows
-from watcher.stores.claim import NEWEST, NEXT_DUE, take, take_new
+from watcher.stores.claim import NEWEST, NEXT_DUE, compact, take, take_new
 from watcher.stores.ledger import Ledger
 from watcher.stores.schema import clusters, deliveries, events, incidents, phases, sinks
 from watcher.stores.transactions import Lease
@@ -151,6 +152,12 @@ class SqlStore(Ledger):
         self._tell("deliveries", damaged)
         return claims
 
+    async def compact(
+        self, sink: str, now: datetime, part: Part, after: str = ""
+    ) -> tuple[Sequence[Choice], str]:
+        """See `stores.claim`."""
+        return await self._write(lambda db: compact(db, sink, now, part, after))
+
     async def settle(self, settlement: Settlement) -> None:
         """Write an attempt's end, and how its sink stands."""
         end = settlement
@@ -194,7 +201,7 @@ class SqlStore(Ledger):
         due = await self._read(lambda db: db.scalar(NEXT_DUE, {"of_sink": sink}))
         return None if due == EPOCH else due  # a damaged one is not due before it is reclaimed
 
-    async def queue(self, now: datetime) -> Sequence[tuple[str, DeliveryState, int, datetime]]:
+    async def queue(self, now: datetime) -> Sequence[Queued]:
         """See `ports.Store`."""
         group = (_d.sink, _d.state)
         waiting = select(*group, func.count(), func.min(_d.recorded_at)).where(_OPEN)
