@@ -77,10 +77,15 @@ class StoreAlarm:
 
 def _failing(error: str, since: datetime, now: datetime) -> Event:
     what = f"It takes no writes: {redact(error)}. Until it does nobody is told of any outage"
-    name, store = incident_id(since, "store"), Subject("")
-    return Event(
-        name, 1, Edge.DEGRADED, store, now, since, now, "store.failing", Severity.CRITICAL, what
-    )
+    return opening(Subject(""), "store.failing", Severity.CRITICAL, what, since, now)
+
+
+def opening(
+    subject: Subject, reason: str, severity: Severity, what: str, since: datetime, now: datetime
+) -> Event:
+    """What the watcher says of itself, without a record of it."""
+    name = incident_id(since, reason, subject.name)
+    return Event(name, 1, Edge.DEGRADED, subject, now, since, now, reason, severity, what)
 
 
 def _restored(failing: Event, at: datetime) -> Event:
@@ -88,7 +93,7 @@ def _restored(failing: Event, at: datetime) -> Event:
 
 
 def notice(sink: Sink, event: Event, now: datetime) -> Notification:
-    """What the watcher says of itself to one sink, without a record of it."""
+    """Such an event for one sink."""
     name, part = sink.traits.name, Part.POST if sink.traits.chat else Part.EVENT
     composed = compose(event, latest=event, part=part, now=now)
     return Notification(delivery_id(event.id, name, part), part, composed, event)

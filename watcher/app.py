@@ -271,11 +271,13 @@ class _Reporting(Reporting):
         while self._unechoed:
             super().recorded(self._unechoed.popleft())
 
-    def store_restored(self) -> None:
-        """The store works again: what waits for it need wait no longer."""
-        for follower in self._process._followers:
+    def store_works(self) -> None:
+        """The store took what was asked: what it has refused need not wait any longer."""
+        process, failed = self._process, self._process.view.store_error
+        super().store_works()
+        for follower in process._followers if failed else ():
             follower.store_restored()
-        for dispatcher in self._process.dispatchers.values():
+        for dispatcher in process.dispatchers.values() if failed else ():
             dispatcher.store_restored()
 
     def deposed(self, error: Deposed) -> None:

@@ -105,7 +105,7 @@ class Follower:
             self._begin()
             self._recorder.restore(saved)
             self.observer.restore(saved, seen_at)
-            self.heartbeat.restore(saved, former, seen_at, self.clock.now())
+            self.heartbeat.restore(saved, former, seen_at)
             if shown:
                 await self.step(self.clock.now(), shown)
 

@@ -47,15 +47,13 @@ class Heartbeat:
         self._not_before: datetime | None = None
         """After a refused commit: when to try the next one."""
 
-    def restore(
-        self, saved: list[Saved], former: "Heartbeat", seen_at: datetime | None, now: datetime
-    ) -> None:
+    def restore(self, saved: list[Saved], former: "Heartbeat", seen_at: datetime | None) -> None:
         """Take up an outage that a former process announced, and what this one's probes have shown.
 
         What the other only suspected is to be seen anew. `seen_at` is when it had sight last.
         """
         blind_from = former.view.blind_since if former.view.complete_at else seen_at
-        self.view.blind_since = min(blind_from or now, now)
+        self.view.blind_since = blind_from or self.view.blind_since
         self._signs, self.started_at = former._signs, former.started_at
         for name in ("probe", "probed_at", "version", "failed_at"):
             setattr(self.view, name, getattr(former.view, name))

@@ -184,7 +184,6 @@ class Reporting:
         self._view.store_error = None
         if self._wrong.pop(_STORE, ""):
             audit.emit("store.restored")
-            self.store_restored()
 
     def unreadable(self, table: str, key: str) -> None:
         """A row of the store is damaged: it is out of the way, and of no more use."""
@@ -195,9 +194,6 @@ class Reporting:
         """This process has become the writer, or is it no more."""
         self._view.leading = leading
         audit.emit("lease.gained" if leading else "lease.ended")
-
-    def store_restored(self) -> None:
-        """The store works again: what waits for it need wait no longer."""
 
     def deposed(self, error: Deposed) -> None:
         """The store has refused this process as its writer."""

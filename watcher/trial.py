@@ -3,10 +3,10 @@
 from msgspec import Struct
 
 from watcher.adapters import make_sink
-from watcher.alarm import notice
+from watcher.alarm import notice, opening
 from watcher.clock import SystemClock
 from watcher.config import Config
-from watcher.core.model import Edge, Event, Severity, Subject, incident_id
+from watcher.core.model import Severity, Subject
 from watcher.errors import SinkError
 from watcher.ports import Clock, Sink
 
@@ -34,10 +34,7 @@ async def _test(sink: Sink, clock: Clock) -> TestResult:
     what = f"A test of the sink {name}, asked for on the command line. Nothing is wrong."
     try:
         subject, at = Subject("", name=name), clock.wall()
-        event = Event(
-            incident_id(at, "test", name), 1, Edge.DEGRADED, subject, at, at, at, "test",
-            Severity.WARNING, what,
-        )  # fmt: skip
+        event = opening(subject, "test", Severity.WARNING, what, at, at)
         await sink.send(notice(sink, event, at))
     except SinkError as refused:
         error = str(refused)

@@ -4,18 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    bindparam,
-    delete,
-    exists,
-    func,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from watcher.core.ledger import UNSETTLED
@@ -217,8 +206,9 @@ class SqlStore(Ledger):
         names it with each edit. So many at a time that nobody has to wait.
         """
         mine, digest = _d.incident == incidents.c.id, incidents.alias().c
-        kept = or_(exists().where(mine, _OPEN), exists().where(mine, _d.digest == digest.id))
-        found = select(incidents.c.id).where(incidents.c.ended_at < before, ~kept).limit(500)
+        unsent, told = exists().where(mine, _OPEN), exists().where(mine, _d.digest == digest.id)
+        ended = incidents.c.ended_at < before
+        found = select(incidents.c.id).where(ended, ~unsent, ~told).limit(500)
 
         def work(db: Connection) -> int:
             over = list(db.scalars(found))
