@@ -176,7 +176,7 @@ def test_a_swapped_link_is_a_changed_file(
     (tmp_path / "..data").symlink_to("1")
     (tmp_path / "config.yaml").symlink_to("..data/config.yaml")
     watcher.start_fresh()
-    changed = watcher.config | {"sinks": [hook("new", new)], "clusters": [{"name": "other"}]}
+    changed = watcher.config | {"sinks": [hook("old", new)], "clusters": [{"name": "other"}]}
     (tmp_path / "2" / "config.yaml").write_text(json.dumps(changed))
     (tmp_path / "..data_tmp").symlink_to("2")
     (tmp_path / "..data_tmp").rename(tmp_path / "..data")

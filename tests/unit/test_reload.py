@@ -102,7 +102,7 @@ COURSES = [
     pytest.param([BAD] * 5, ["reload_failed"], id="bad"),
     pytest.param([None, None, GOOD, GOOD], ["reload_failed", "reloaded"], id="gone and back"),
     pytest.param([BAD, BAD, None, None], ["reload_failed"] * 2, id="bad, then gone"),
-    pytest.param([BAD, BAD, OTHER, OTHER], ["reload_failed", "reloaded"], id="mended"),
+    pytest.param([BAD, BAD, *[OTHER] * 4], ["reload_failed", "reloaded"], id="mended"),
     pytest.param([OTHER, OTHER, GOOD, GOOD], ["reloaded"] * 2, id="there and back"),
 ]
 
@@ -140,6 +140,25 @@ async def test_what_was_refused_is_tried_again(
         last = said(stream)[-1]
     assert (last["event"], last["changed"]) == ("config.reloaded", ["sinks"])
     assert "drawn-by-lot" not in stream.getvalue()
+
+
+async def test_what_waits_for_a_restart(tmp_path: Path) -> None:
+    """It is named, and what is adopted has it as it was at the start, however often it changes."""
+    later = (
+        "web: {address: ':1'}\nstore: {url: 'sqlite:///x.db', retain: 1d}\nclusters: [{name: b}]"
+    )
+    with captured() as stream:
+        audit.configure(stream, "info", json=True)
+        async with Reloading(tmp_path, GOOD) as it:
+            for text in (later, f"{OTHER}\n{later}", later.replace("1d", "2d"), GOOD):
+                it.write(text)
+                await it.signal()
+            assert it.view.config == ""
+        named = [(line["changed"], line["needs_restart"]) for line in said(stream)]
+    waits = ["clusters", "store", "web"]
+    assert named == [([], waits), (["health"], waits), (["health"], waits), ([], [])]
+    for config in it.adopted:
+        assert config.model_copy(update={"health": Config().health}) == Config()
 
 
 async def test_a_sink_that_cannot_be_built(tmp_path: Path) -> None:
