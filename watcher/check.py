@@ -27,8 +27,11 @@ _IGNORED: Final = "ignored"
 _YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def judge(snapshots: Iterable[DeploymentSnapshot], now: datetime) -> Report:
-    """Judge each as it is now; the policy matters not, since all of it is about time."""
+def judge(snapshots: Iterable[DeploymentSnapshot], now: datetime, *, fresh: bool = True) -> Report:
+    """Judge each as it is now; the policy matters not, since all of it is about time.
+
+    Without `fresh` some that were asked for could not be had.
+    """
     rows = []
     for snapshot in snapshots:
         verdict = assess(snapshot, Baseline(), now, HealthPolicy())
@@ -36,7 +39,7 @@ def judge(snapshots: Iterable[DeploymentSnapshot], now: datetime) -> Report:
             message = f"ignored by its annotation; {verdict.message}"
             verdict = replace(verdict, reason=_IGNORED, message=message)
         rows.append(row(snapshot, verdict, fault_asserted_at(snapshot, verdict)))
-    return report(rows, now, fresh=True)
+    return report(rows, now, fresh=fresh)
 
 
 def exit_code(answer: Report) -> int:

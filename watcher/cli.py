@@ -1,28 +1,53 @@
 """The `watcher` command: reads flags, calls what does the work, prints what it says."""
 
 import asyncio
+import errno
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import aclosing
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
-from watcher import __version__, ledger
+from watcher import __version__, ledger, pipes
 from watcher.core.message import visible
 from watcher.errors import ClusterError, ConfigError, WatcherError
 from watcher.terminal import ConfigFile, Output, load, print_json, print_table
 
 if TYPE_CHECKING:
-    from watcher.config import Config
-    from watcher.core.model import Json
+    from watcher.config import ClusterSettings, Config
+    from watcher.core.model import DeploymentSnapshot, Json
     from watcher.web.deployments import Report
 
 # Whatever takes long to import is imported by the command that needs it: `--help` is quick.
 
+
+class _Commands(TyperGroup):
+    """Leaves exit codes 0 and 1 to what was found: an answer that nobody took has another one."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - as what it overrides
+        """Run the command; raises WatcherError, and whatever the command raises."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+                raise
+            pipes.silence(sys.stdout)
+            if error.errno == errno.EPIPE:
+                raise typer.Exit(141) from None  # as a shell has it of those who die of SIGPIPE
+            raise WatcherError(f"standard output: {error.strerror}") from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,19 +68,25 @@ Address = Annotated[str | None, typer.Option(help="Where to serve health: `:8080
 
 def main() -> None:
     """Run the command line: errors are one line each on standard error, with exit code 2."""
-    from watcher import pipes
-
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever has started us
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     try:
         try:
             app()
         finally:
             pipes.end()
     except WatcherError as error:
-        from watcher.config.secrets import redact
-
-        for problem in _problems(error):
-            print(f"watcher: {visible(redact(problem))}", file=sys.stderr)
+        _tell(_problems(error))
         sys.exit(2)
+
+
+def _tell(problems: Iterable[str]) -> None:
+    from watcher.config.secrets import redact
+
+    for problem in problems:
+        print(f"watcher: {visible(redact(problem))}", file=sys.stderr)
 
 
 def _problems(error: WatcherError) -> Sequence[str]:
@@ -149,24 +180,28 @@ def check(
     context: Context = None,
 ) -> None:
     """Judge Deployments as they are now. Exit code: 0 none degraded, 1 some, 2 cannot tell."""
+    from msgspec.structs import asdict
+
     from watcher.check import exit_code, from_text, judge
     from watcher.clock import SystemClock
 
-    clusters = 1
+    clusters, unseen = 1, dict[str, str]()
     if file is not None:
         found = from_text(_read(file), "stdin" if file == "-" else file)
         found = [s for s in found if namespace in (None, s.namespace)]
     else:
         settings = load(config, kubeconfig=kubeconfig, context=context)
-        found, clusters = asyncio.run(_list_live(settings, namespace)), len(settings.clusters)
-    if namespace is not None and not found:
+        found, unseen = asyncio.run(_list_live(settings, namespace))
+        clusters = len(settings.clusters)
+    if namespace is not None and not (found or unseen):
         raise WatcherError(f"no Deployments in namespace {namespace}")
-    answer = judge(found, SystemClock().wall())
+    answer = judge(found, SystemClock().wall(), fresh=not unseen)
     if output == "json":
-        print_json(answer)
-    else:
+        print_json(asdict(answer) | ({"errors": unseen} if unseen else {}))
+    elif len(unseen) < clusters:
         _print_report(answer, which_cluster=clusters > 1)
-    raise typer.Exit(exit_code(answer))
+    _tell(unseen.values())
+    raise typer.Exit(2 if unseen else exit_code(answer))
 
 
 @app.command()
@@ -181,9 +216,10 @@ def replay(
 
     async def show() -> bool:
         sent = False
-        async for line in play(lines, "stdin" if file == "-" else file):
-            print(json.dumps(line) if output == "json" else _in_words(line), flush=True)
-            sent = True
+        async with aclosing(play(lines, "stdin" if file == "-" else file)) as events:
+            async for line in events:
+                print(json.dumps(line) if output == "json" else _in_words(line), flush=True)
+                sent = True
         return sent
 
     if not asyncio.run(show()):
@@ -285,21 +321,31 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=2))
 
 
-async def _list_live(settings: "Config", namespace: str | None) -> list[Any]:
+async def _list_live(
+    settings: "Config", namespace: str | None
+) -> tuple[list["DeploymentSnapshot"], dict[str, str]]:
+    """What there is, and of each cluster that cannot be asked why."""
     from watcher.adapters import make_cluster
     from watcher.check import live
     from watcher.clock import SystemClock
+    from watcher.config.secrets import redact
 
-    found = []
-    for each in settings.clusters:
+    unseen: dict[str, str] = {}
+
+    async def look(each: "ClusterSettings") -> Sequence["DeploymentSnapshot"]:
         if namespace is not None:
             each = each.model_copy(update={"namespaces": (namespace,)})
-        cluster = make_cluster(each, settings, SystemClock())
+        where = f"cluster {each.name}"
         try:
-            found += await live(cluster)
-        except ClusterError as error:
-            raise WatcherError(f"cluster {each.name} at {cluster.server}: {error}") from None
-    return found
+            cluster = make_cluster(each, settings, SystemClock())
+            where += f" at {cluster.server}"
+            return await live(cluster)
+        except (ClusterError, ConfigError) as error:
+            unseen[each.name] = visible(redact(f"{where}: {error}"))
+            return []
+
+    lists = await asyncio.gather(*map(look, settings.clusters))
+    return list(chain.from_iterable(lists)), unseen
 
 
 def _read(file: str) -> str:

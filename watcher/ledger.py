@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from watcher.core.durations import format_duration, parse_duration
+from watcher.core.durations import format_duration, parse_duration, parse_time
 from watcher.core.ledger import REDRIVABLE, UNSETTLED, Echoed, Finding, LedgerRow, Verification
 from watcher.core.model import DeliveryState, Part
-from watcher.core.words import readable
+from watcher.core.words import readable, trouble
 from watcher.errors import WatcherError
 from watcher.terminal import ConfigFile, Output, load, print_json, print_table
 
@@ -45,7 +45,7 @@ def history(
 ) -> None:
     """Who was told what, when and how late; and who was not, and why."""
     asked = (_moment(since), *_named_by(deployment, namespace), sink, incident, limit)
-    rows = _ask(config, lambda store: store.history(*asked, until=_moment(until)))
+    rows = _ask(config, sink, lambda store: store.history(*asked, until=_moment(until)))
     if output == "json":
         print_json([row.as_json() for row in rows])
     elif not rows:
@@ -61,7 +61,7 @@ def history(
 def _named_by(deployment: str, namespace: str) -> tuple[str, str]:
     """Namespace and name, each empty for any; raises WatcherError for what can find nothing."""
     first, slash, name = deployment.rpartition("/")
-    if name and not slash and not namespace:
+    if "/" in first or (name and not slash and not namespace):
         raise WatcherError(f"{deployment}: must be {_DEPLOYMENT}")
     if namespace and first not in ("", namespace):
         raise WatcherError(f"{deployment}: contradicts --namespace {namespace}")
@@ -85,7 +85,7 @@ def list_outbox(
         sinks = {row.delivery.sink for row in rows}
         return rows, {name: (await store.sink_state(name)).held_until(now) for name in sinks}
 
-    rows, held = _ask(config, look)
+    rows, held = _ask(config, sink, look)
 
     def next_at(row: LedgerRow) -> datetime | None:
         if row.settled_at is not None or row.delivery.state is DeliveryState.INFLIGHT:
@@ -97,10 +97,20 @@ def list_outbox(
     elif not rows:
         print("nothing waits, and nothing was given up")
     else:
-        columns = ("id", "since_utc", "subject", "event", "sink", "state", "tries", "next", "why")
+        columns = (
+            "id",
+            "since_utc",
+            "subject",
+            "event",
+            "sink",
+            "state",
+            "first_tried",
+            "next",
+            "why",
+        )
         _print_rows(columns, rows, lambda row: (
             row.delivery.id[-8:], row.recorded_at, _subject(row), _event(row), _sink(row),
-            row.delivery.state, row.attempts, _in(next_at(row), now), _why(row),
+            row.delivery.state, row.first_attempt_at, _in(next_at(row), now), _why(row),
         ))  # fmt: skip
 
 
@@ -129,7 +139,7 @@ def redrive(
         able = [r.delivery.id for r in found if r.delivery.sink in known]
         return found, await store.redrive(able, now, by, after_end=bool(ids))
 
-    found, done = _ask(config, again)
+    found, done = _ask(config, sink, again)
     left = {row.delivery.id: _left_out(row, known) for row in found if row.delivery.id not in done}
     for row in found:
         if row.delivery.id in done:
@@ -203,20 +213,21 @@ def _echoed(log: Path) -> Echoed:
     events: dict[str, datetime] = {}
     deliveries: set[str] = set()
     times: list[datetime] = []
+    number = 0
     try:
         with log.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
+            for number, line in enumerate(lines, 1):  # noqa: B007 - an error tells it
                 if '"audit"' not in line or not isinstance(told := _object(line), dict):
                     continue
-                times = [*times[:1], datetime.fromisoformat(told["ts"])]
+                times = [*times[:1], parse_time(told["ts"])]
                 if told.get("delivery"):
                     deliveries.add(told["delivery"])
                 elif told.get("event_id"):
-                    events[told["event_id"]] = datetime.fromisoformat(told["at"])
+                    events[str(told["event_id"])] = parse_time(told["at"])
     except OSError as error:
         raise WatcherError(f"{log}: {error.strerror}") from None
     except (KeyError, TypeError, ValueError):
-        raise WatcherError(f"{log}: not an audit log as this version writes it") from None
+        raise WatcherError(f"{log}:{number}: not an audit line as this version has it") from None
     if not times:
         raise WatcherError(f"{log}: there is no audit line in it")
     return Echoed(events, deliveries, times[0], times[-1])
@@ -225,21 +236,26 @@ def _echoed(log: Path) -> Echoed:
 def _object(line: str) -> object:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # cut off, by a kill or by rotation
 
 
-def _ask(config: Path | None, what: "Callable[[Store], Awaitable[T]]") -> T:
-    from watcher.stores.database import open_store
+def _ask(config: Path | None, sink: str, what: "Callable[[Store], Awaitable[T]]") -> T:
+    """Ask the store, if it is one and knows the sink; raises WatcherError."""
+    from watcher.stores.database import open_store, reading
 
-    url = load(config).store.url.read()
-    path = url.removeprefix("sqlite:///")
-    if path != url and not Path(path).exists():
-        raise WatcherError(f"there is no store at {path}")
+    settings = load(config)
+    url, known = settings.store.url.read(), [each.name for each in settings.sinks]
+    if url.startswith("sqlite:"):  # where opening it would make one of any file
+        with reading(url):
+            pass
 
     async def asked() -> T:
         store = open_store(url)
         try:
+            if sink and sink not in known and not await store.history(sink=sink, limit=1):
+                there = f"there are: {', '.join(known)}"
+                raise WatcherError(f"no sink is or was called {sink!r}; {there}")
             return await what(store)
         finally:
             await store.close()
@@ -259,9 +275,9 @@ def _moment(text: str) -> datetime | None:
         if not text or text[-1] in "smhd":
             return _now() - parse_duration(text) if text else None
         at = datetime.fromisoformat(text)
+        return at.replace(tzinfo=at.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         raise WatcherError(f"{text}: neither a duration such as 24h nor a time") from None
-    return at.replace(tzinfo=at.tzinfo or UTC)
 
 
 def _print_rows(
@@ -296,7 +312,7 @@ def _sink(row: LedgerRow) -> str:
 def _why(row: LedgerRow) -> str:
     """Why it is late, waits, was given up, or is told otherwise; and by whom it was asked for again."""
     delivery = row.delivery
-    words = [": ".join(dict.fromkeys(filter(None, (delivery.reason, row.error))))]
+    words = [trouble(": ".join(filter(None, (delivery.reason, row.error))))]
     tried = row.attempts > 1 or (row.attempts and row.settled_at is None)
     words += [f"attempts: {row.attempts}"] if tried else []
     words += [f"told by {row.superseded_by[-8:]}"] if row.superseded_by else []

@@ -27,6 +27,11 @@ def write(text: str, stream: TextIO) -> None:
         data = data[os.write(file, data) :]
 
 
+def silence(stream: TextIO) -> None:
+    """Let it lead nowhere from now on, also what is in its buffer."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 class Log:
     """Lines for a stream, in order, which one thread writes; those that find no room are dropped."""
 
@@ -58,7 +63,7 @@ class Log:
         with self._changed:
             if self._changed.wait_for(self._empty, _PARTING_SECONDS):
                 return
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        silence(self._stream)
 
     def _empty(self) -> bool:
         return not (self._waiting or self._busy or self._missing)

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,7 @@ from watcher.view import View
 _DOWN: Final = Unreachable("the API server does not answer")
 
 
-async def replay(lines: Iterable[str], place: str = "timeline") -> AsyncIterator[Json]:
+async def replay(lines: Iterable[str], place: str = "timeline") -> AsyncGenerator[Json, None]:
     """Yield what would have been sent, in order, as the lines that `watcher replay` prints.
 
     Raises ReplayError before anything is run, if any line cannot be used.

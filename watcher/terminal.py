@@ -1,5 +1,6 @@
 """What commands share: their options, and how they print so that nothing printed takes effect."""
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Non
 
 def print_json(value: object) -> None:
     """Indented, with times as RFC 3339."""
-    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    print(json.dumps(msgspec.to_builtins(value, str_keys=True), indent=2))
 
 
 def _cell(value: object) -> str:

@@ -8,12 +8,14 @@ import msgspec
 
 from watcher.cluster.decode import snapshot_from
 from watcher.config import Config, HealthSettings, HeartbeatSettings
+from watcher.core.durations import parse_time
 from watcher.core.model import DeploymentSnapshot, Json
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import WatcherError
 
 CLUSTER: Final = "default"
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_FAR: Final = 1e11  # seconds: three thousand years
 _WITH_OBJECT: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})
 _TYPES: Final = _WITH_OBJECT | {"LIST", "API_DOWN", "API_UP", "RESTART", "END"}
 _HEADER: Final = {"clock", "policy"}
@@ -67,7 +69,12 @@ def read(lines: Iterable[str], place: str = "timeline") -> Timeline:
             step = _step(row, base)
             if steps and step.at < steps[-1].at:
                 raise ValueError("`at` goes back")
-        except ValueError as error:  # msgspec's and pydantic's are ValueErrors, too
+            if not 1970 <= step.at.year <= (step.at + step.down).year < 9000:
+                raise ValueError("`at` is too far away to be meant")
+        except (
+            ValueError,
+            OverflowError,
+        ) as error:  # msgspec's and pydantic's are ValueErrors, too
             raise ReplayError(f"{place}:{number}: {error}") from error
         base = step.at if base is None and isinstance(row["at"], str) else base
         steps.append(step)
@@ -107,17 +114,15 @@ def _step(row: Json, base: datetime | None) -> Step:
         raise ValueError("`items` must be a list")
     snapshots = tuple(snapshot_from(item, CLUSTER) for item in items)
     down = row.get("down", 0)
-    if isinstance(down, bool) or not isinstance(down, int | float) or down < 0:
+    if isinstance(down, bool) or not isinstance(down, int | float) or not 0 <= down < _FAR:
         raise ValueError("`down` must be a number of seconds")
     return Step(_time(row["at"], base or _START), kind, snapshots, timedelta(seconds=down))
 
 
 def _time(value: Any, base: datetime | None) -> datetime:  # noqa: ANN401 - any JSON
     if isinstance(value, str):
-        at = datetime.fromisoformat(value)
-        if at.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone")
-        return at.astimezone(UTC)
-    if isinstance(value, bool) or not isinstance(value, int | float) or base is None:
+        return parse_time(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or base is None or abs(value) > _FAR:
         raise ValueError(f"{value!r} is not a time")
     return base + timedelta(seconds=value)

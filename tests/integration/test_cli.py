@@ -26,7 +26,7 @@ from tests.events import event, outage
 from watcher import __version__
 from watcher.cli import main
 from watcher.core.model import Delivery, DeliveryState, Edge, Event, Part, Subject
-from watcher.ports import Record
+from watcher.ports import Record, Settlement
 from watcher.stores.database import open_store
 from watcher.testing.apiserver import FakeApiServer
 from watcher.testing.objects import EARLIER, deployment, set_ready
@@ -254,16 +254,9 @@ async def test_check_of_a_cluster_that_refuses_is_one_line(
 async def test_check_of_several_clusters_tells_them_apart(
     tmp_path: Path, cluster: FakeApiServer
 ) -> None:
-    """Each row names its cluster, and so does the error, with its server; neither has a password."""
-    away = cluster.kubeconfig()
-    away["clusters"][0]["cluster"]["server"] = "http://user:s3cr3t@127.0.0.1:1/s3cr3t-path"
-    (tmp_path / "away").write_text(json.dumps(away))
-    one, other, gone = (
-        {"name": name, "kubeconfig": file}
-        for name, file in (("eu", "kubeconfig"), ("us", "kubeconfig"), ("ap", "away"))
-    )
-    (tmp_path / "two.yaml").write_text(json.dumps({"clusters": [one, other]}))
-    (tmp_path / "three.yaml").write_text(json.dumps({"clusters": [one, other, gone]}))
+    """Each row names its cluster."""
+    clusters = [{"name": name, "kubeconfig": "kubeconfig"} for name in ("eu", "us")]
+    (tmp_path / "two.yaml").write_text(json.dumps({"clusters": clusters}))
     process = await start(tmp_path, "check", "--config", "two.yaml", "-n", "pay")
     out, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
@@ -273,11 +266,38 @@ async def test_check_of_several_clusters_tells_them_apart(
         ["eu", "pay", "ledger"],
         ["us", "pay", "ledger"],
     ]
-    process = await start(tmp_path, "check", "--config", "three.yaml")
+
+
+async def test_check_answers_for_the_clusters_that_can_be_reached(
+    tmp_path: Path, cluster: FakeApiServer
+) -> None:
+    """And says of each other one why not: in all it cannot tell. Nothing shows a password."""
+    away = cluster.kubeconfig()
+    away["clusters"][0]["cluster"]["server"] = "http://user:s3cr3t@127.0.0.1:1/s3cr3t-path"
+    (tmp_path / "away").write_text(json.dumps(away))
+    files = {"eu": "kubeconfig", "ap": "away", "sa": "nowhere"}
+    clusters = [{"name": name, "kubeconfig": file} for name, file in files.items()]
+    (tmp_path / "c.yaml").write_text(json.dumps({"clusters": clusters}))
+    process = await start(tmp_path, "check", "--config", "c.yaml", "-n", "pay")
     out, err = await process.communicate()
-    assert (process.returncode, out, err.count(b"\n")) == (2, b"", 1)
-    assert err.startswith(b"watcher: cluster ap at http://127.0.0.1:1/***: cannot list ")
-    assert b"s3cr3t" not in err
+    assert process.returncode == 2
+    assert [line.split()[:3] for line in out.decode().splitlines()[1:]] == [
+        ["eu", "pay", "ledger"],
+        ["1", "healthy"],
+    ]
+    ap, sa = sorted(err.decode().splitlines())
+    assert ap.startswith("watcher: cluster ap at http://127.0.0.1:1/***: cannot list ")
+    assert sa == "watcher: cluster sa: kubeconfig nowhere: there is no such file"
+    process = await start(tmp_path, "check", "--config", "c.yaml", "-o", "json")
+    out, err = await process.communicate()
+    answer = json.loads(out)
+    assert (process.returncode, answer["status"]) == (2, "unknown")
+    assert {row["cluster"] for row in answer["deployments"]} == {"eu"}
+    assert sorted(answer["errors"]) == ["ap", "sa"]
+    assert sorted(err.decode().splitlines()) == sorted(
+        f"watcher: {error}" for error in answer["errors"].values()
+    )
+    assert b"s3cr3t" not in out + err
 
 
 @pytest.mark.parametrize("command", [["check"], ["config", "validate"], ["run"]], ids=" ".join)
@@ -331,7 +351,10 @@ async def test_run_serves_until_it_is_asked_to_stop(tmp_path: Path, cluster: Fak
             {"WATCHER_WEB__ADDRESS": "8080", "WATCHER_X": "1"},
             ["WATCHER_WEB__ADDRESS: ", "WATCHER_X: "],
         ),
-        ({"SLACK_WEBHOOK_URL": "http://example.com/s3cr3t-path"}, ["sinks.0.url: http:// is for"]),
+        (
+            {"SLACK_WEBHOOK_URL": "http://example.com/s3cr3t-path"},
+            ["SLACK_WEBHOOK_URL (sinks.0.url): "],
+        ),
     ],
     ids=["a mistake", "a URL that may not be"],
 )
@@ -414,7 +437,7 @@ def test_config_validate_refuses_what_can_run_nowhere(watcher: Watcher) -> None:
     sink = {"name": "chat", "type": "slack_webhook", "url": {"env": "PLAIN"}}
     code, out, err = valid(watcher, sinks=[sink])
     assert (code, out) == (2, "")
-    assert err.startswith("watcher: sinks.0.url: http:// is for loopback")
+    assert err.startswith("watcher: PLAIN (sinks.0.url): http:// is for loopback")
 
 
 def test_config_validate_names_what_is_seldom_meant(watcher: Watcher) -> None:
@@ -543,7 +566,7 @@ def test_history_can_be_read_in_a_terminal(watcher: Watcher) -> None:
     fill(Record(events=(opened, closed, long), deliveries=(row(opened), replies, row(long))))
     with closing(sqlite3.connect("watcher.db")) as db, db:
         db.execute(
-            "UPDATE deliveries SET attempts = 3, reason = 'http_503', detail = 'busy'"
+            "UPDATE deliveries SET attempts = 3, reason = 'http_503', detail = 'HTTP 503: busy'"
             " WHERE sink = 'oncall'"
         )
         db.execute(
@@ -557,7 +580,7 @@ def test_history_can_be_read_in_a_terminal(watcher: Watcher) -> None:
     words = [" ".join(line.split()) for line in out.splitlines()]
     id_ = opened.incident[-8:]
     assert f"11-22 14:03:00 shop/checkout degraded {id_} hook delivered 1h10m" in words
-    reply = "oncall reply pending http_503: busy, attempts: 3"
+    reply = "oncall reply pending HTTP 503: busy, attempts: 3"
     assert f"11-22 14:03:00 shop/checkout ignored {id_} {reply}" in words
     assert "CLUSTER" not in out
     elsewhere = outage(Edge.DEGRADED, subject=Subject("prod-us"))
@@ -620,6 +643,104 @@ def test_the_outbox_tells_what_is_stuck(watcher: Watcher) -> None:
         "watcher: no delivery ends in nothing\n",
     )
     assert "several deliveries end in" in watcher("outbox", "redrive", "")[2]
+
+
+def test_the_outbox_tells_when_a_parked_delivery_was_first_tried(watcher: Watcher) -> None:
+    """Its attempts do not count towards giving up; that there was none would be untrue."""
+    opened = event(Edge.DEGRADED)
+    fill(Record(events=(opened,), deliveries=(row(opened),)))
+
+    async def park() -> None:
+        store = open_store("sqlite:///watcher.db")
+        (claim,) = await store.claim("hook", NOW, 1)
+        parked = Settlement(
+            claim.delivery.id, DeliveryState.PARKED, NOW, NOW, "http_404", "HTTP 404", counted=False
+        )
+        await store.settle(parked)
+        await store.close()
+
+    asyncio.run(park())
+    head, line, *_ = watcher("outbox", "list")[1].splitlines()
+    assert "FIRST TRIED" in head
+    assert " parked  11-22 14:03:00 " in line
+    assert line.endswith("  HTTP 404")
+    assert json.loads(watcher("outbox", "list", "-o", "json")[1])[0]["first_attempt_at"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "shown"),
+    [
+        pytest.param(Subject("", name="integrations"), "sink integrations", id="a sink"),
+        pytest.param(Subject("c", name="oncall", uid="digest/oncall/1"), "digest in oncall", id="a digest"),
+        pytest.param(Subject("c"), "c", id="a cluster"),
+    ],
+)  # fmt: skip
+def test_history_names_what_is_no_deployment(
+    watcher: Watcher, subject: Subject, shown: str
+) -> None:
+    opened = event(Edge.DEGRADED, subject=subject)
+    fill(Record(events=(opened,), deliveries=(row(opened),)))
+    assert f" {shown} " in watcher("history")[1]
+    assert json.loads(watcher("history", "-o", "json")[1])[0]["subject"] == shown
+
+
+def something_else(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "file")) as db, db:
+        db.execute("CREATE TABLE other (x)")
+
+
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "a folder": lambda folder: (folder / "file").mkdir(),
+    "empty": lambda folder: (folder / "file").touch(),
+    "no database": lambda folder: (folder / "file").write_bytes(os.urandom(100_000)),
+    "a database of something else": something_else,
+}
+
+
+@pytest.mark.parametrize("command", ["history", "outbox list", "outbox redrive", "audit verify"])
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
+def test_what_is_no_store_is_neither_read_nor_made_one(
+    watcher: Watcher, tmp_path: Path, command: str, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "")
+    code, out, err = watcher(*command.split(), WATCHER_STORE__URL="sqlite:///file")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("watcher: file")
+    if Path("file").is_file():
+        assert b"deliveries" not in Path("file").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        pytest.param(["history", "--sink", "pager"],
+                     "no sink is or was called 'pager'; there are: console", id="a sink"),
+        pytest.param(["outbox", "list", "--sink", "pager"],
+                     "no sink is or was called 'pager'; there are: console", id="a sink's outbox"),
+        pytest.param(["outbox", "redrive", "--sink", "pager"],
+                     "no sink is or was called 'pager'; there are: console", id="a sink to redrive"),
+        pytest.param(["history", "a/b/c"], "a/b/c: must be NAMESPACE/NAME, or ", id="a path"),
+        pytest.param(["history", "--until", "9999-12-31T23:59:59-14:00"],
+                     "9999-12-31T23:59:59-14:00: neither a duration ", id="the end of time"),
+        pytest.param(["audit", "verify", "--log", "naive"], "naive:2: not an audit line ", id="no zone"),
+        pytest.param(["audit", "verify", "--log", "deep"], "deep: there is no audit line", id="too deep"),
+        pytest.param(["replay", "late"], "late:1: `at` is too far away", id="a late time"),
+        pytest.param(["replay", "later"], "later:1: 1e+18 is not a time", id="no time at all"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_is_one_line(
+    watcher: Watcher, asked: list[str], problem: str
+) -> None:
+    """Which says what of the question, and where."""
+    opened = event(Edge.DEGRADED)
+    fill(Record(events=(opened,), deliveries=(row(opened),)))
+    Path("naive").write_text('\n{"audit": 1, "event": "x", "ts": "2026-11-22T14:03:00"}\n')
+    Path("deep").write_text('{"audit": ' + "[" * 100_000)
+    Path("late").write_text('{"at": "9999-12-31T23:59:59Z", "type": "END"}')
+    Path("later").write_text('{"at": 1e18, "type": "END"}')
+    code, out, err = watcher(*asked)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"watcher: {problem}")
 
 
 def test_history_without_a_store_says_so(watcher: Watcher) -> None:
@@ -709,6 +830,35 @@ def test_a_reader_who_leaves_is_no_error(tmp_path: Path) -> None:
     )
     assert done.stdout.startswith(b"NAMESPACE")
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("to", "code", "said"),
+    [
+        pytest.param("| true; exit ${PIPESTATUS[0]}", 141, b"", id="nobody"),
+        pytest.param("> /dev/full", 2, b"watcher: standard output: No space left on device\n", id="a full disk"),
+        pytest.param(">&-", 0, b"", id="a closed file"),
+        pytest.param("2>&-", 0, b"", id="and errors to a closed file"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_was_not_taken_is_not_taken_for_one(
+    tmp_path: Path, to: str, code: int, said: bytes
+) -> None:
+    """Exit code 1 would say that some are degraded."""
+    (tmp_path / "big.json").write_text(listed(*[HEALTHY] * 2_000))
+    env = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PATH": os.environ["PATH"]}
+    script = f"{sys.executable} -m watcher check -f big.json {to}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_a_lone_surrogate_is_no_reason_for_no_answer(watcher: Watcher) -> None:
+    Path("file").write_text(listed(deployment("shop", "x\ud800", 3, 3)))
+    code, out, err = watcher("check", "-f", "file", "-o", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["deployments"][0]["name"] == "x\ud800"
 
 
 def test_help_is_quick() -> None:

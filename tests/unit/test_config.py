@@ -389,7 +389,8 @@ def test_a_url_from_a_variable_keeps_the_rules_too(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DATABASE_URL", "mysql://h")
     env = {"WEBHOOK_URL": "set", "DATABASE_URL": "set"}
     told = unusable_secrets(load(None, env, {}))
-    assert [line.split(": ")[0] for line in told] == ["store.url", "sinks.0.url"]
+    places = ["DATABASE_URL (store.url)", "WEBHOOK_URL (sinks.0.url)"]
+    assert [line.split(": ")[0] for line in told] == places
     assert "path-of-secret" not in str(told)
 
 
@@ -536,7 +537,7 @@ def test_a_signing_secret_without_its_key_is_told_before_anything_is_sent(secret
         for name, value in env.items():
             patched.setenv(name, value)
         (told,) = unusable_secrets(load(None, env, {}))
-    assert told == "sinks.0.secrets: whsec_ must be followed by base64 of the key"
+    assert told == "WEBHOOK_SECRET (sinks.0.secrets): whsec_ must be followed by base64 of the key"
 
 
 def test_a_piece_of_a_secret_url_is_hidden_when_it_stands_alone() -> None:

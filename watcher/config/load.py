@@ -252,8 +252,10 @@ def unusable_secrets(config: Config, *, elsewhere: bool = False) -> list[str]:
                 rules.signing_key(value)
             elif key in ("url", "urls") and getattr(section, "type", "") != "apprise":
                 rules.check_url(value, getattr(section, "allow_http", False))
-        except (ConfigError, ValueError) as error:
-            if not elsewhere or isinstance(error, ValueError):
+        except ValueError as error:
+            problems.append(f"{secret.env or secret.file} ({place}.{key}): {error}")
+        except ConfigError as error:
+            if not elsewhere:
                 problems.append(f"{place}.{key}: {error}")
     return problems
 

@@ -258,7 +258,7 @@ def _digest(event: Event, members: Sequence[Event], part: Part, news: Sequence[E
 def _own(event: Event, now: datetime, restates: bool) -> Message:
     """The watcher speaks of itself: a sink that fails or works again, store, queue, a test."""
     state, message = words.state(event), visible(event.message)
-    of = f"sink {_name(event)}" if event.subject.name else event.reason.partition(".")[0]
+    of = _name(event) if event.subject.name else event.reason.partition(".")[0]
     what = f"the watcher's {of}"
     since, first = f" {words.lasting(event.since, now)}", ""
     if event.reason == "test":
@@ -339,7 +339,7 @@ def _names(subjects: Sequence[str], count: int) -> str:
 
 
 def _name(event: Event) -> str:
-    return visible(str(event.subject).lstrip("/"), 400)
+    return visible(str(event.subject), 400)
 
 
 def _cluster(event: Event) -> str:

@@ -1,7 +1,7 @@
-"""Durations as people write them: `90s`, `15m`, `1h30m`, `500ms`, `90d`."""
+"""Durations and times as people write them: `90s`, `15m`, `1h30m`, `90d`, `2026-11-22T14:00:00Z`."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _N: Final = r"(\d{1,8})"
@@ -26,6 +26,14 @@ def parse_duration(text: str) -> timedelta:
     if total > LONGEST:
         raise ValueError(f"a duration is at most {LONGEST.days}d")
     return total
+
+
+def parse_time(text: str) -> datetime:
+    """Read a time with its zone; raises ValueError or OverflowError."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return at.astimezone(UTC)
 
 
 def format_duration(duration: timedelta) -> str:

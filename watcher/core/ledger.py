@@ -28,6 +28,8 @@ class LedgerRow(Struct, frozen=True):
     """The delivery that tells it instead."""
     redriven_at: datetime | None = None
     redriven_by: str = ""
+    first_attempt_at: datetime | None = None
+    """Of all, also those that `attempts` leaves out since they do not count towards giving up."""
 
     @property
     def late(self) -> float | None:
@@ -46,7 +48,8 @@ class LedgerRow(Struct, frozen=True):
             "severity": event.severity, "at": event.at, "sink": delivery.sink,
             "part": delivery.part, "state": delivery.state,
             "reason": delivery.reason or self.error, "error": self.error,
-            "attempts": self.attempts, "due": delivery.due if self.settled_at is None else None,
+            "attempts": self.attempts, "first_attempt_at": self.first_attempt_at,
+            "due": delivery.due if self.settled_at is None else None,
             "superseded_by": self.superseded_by or None, "digest": delivery.digest or None,
             "redriven_at": self.redriven_at, "redriven_by": self.redriven_by or None,
             "incident": delivery.incident, "event_id": delivery.event, "delivery": delivery.id,

@@ -34,7 +34,10 @@ class Severity(StrEnum):
 
 
 class Subject(Struct, frozen=True, gc=False):
-    """What an incident is about: a Deployment, or with an empty name the cluster itself."""
+    """What an incident is about: a Deployment, or with an empty name the cluster itself.
+
+    With a name alone it is a sink, and without any the store.
+    """
 
     cluster: str
     namespace: str = ""
@@ -52,7 +55,9 @@ class Subject(Struct, frozen=True, gc=False):
         return self.uid.startswith("digest/")
 
     def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}" if self.name else self.cluster or self.uid
+        if self.namespace or not self.name:
+            return f"{self.namespace}/{self.name}" if self.name else self.cluster or self.uid
+        return f"{'digest in' if self.is_digest else 'sink'} {self.name}"
 
 
 class Condition(Struct, frozen=True, gc=False):

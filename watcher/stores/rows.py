@@ -97,5 +97,5 @@ def ledger_row(row: Row, told: Event | None = None) -> LedgerRow:
     return LedgerRow(
         delivery(row), told or readable(event, row["body"]) or lost, row["attempts"], at,
         row["settled_at"], row["detail"], row["superseded_by"] or "", row["redriven_at"],
-        row["redriven_by"] or "",
+        row["redriven_by"] or "", row["first_attempt_at"],
     )  # fmt: skip
