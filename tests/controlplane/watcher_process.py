@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.controlplane.client import Client, Json
@@ -23,13 +24,17 @@ LOG_TAIL = 40
 class WatcherProcess:
     """One watcher in a folder of its own, which keeps its configuration, its store and its log."""
 
-    def __init__(self, folder: Path, config: Json) -> None:
+    def __init__(
+        self, folder: Path, config: Json, before: Callable[[], None] | None = None
+    ) -> None:
         self.config = {
             "store": {"url": f"sqlite:///{folder / 'watcher.db'}"},
             "web": {"address": "127.0.0.1:0"},
             **config,
         }
         """Written down at each start, so a test may change it before."""
+        self._before = before
+        """Called in the new process, which then becomes the watcher."""
         self._folder = folder
         self._log = folder / "audit.jsonl"
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,6 +55,7 @@ class WatcherProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
+                preexec_fn=self._before,
             )
         self._address = eventually(self._served, START_TIMEOUT)
 
