@@ -47,11 +47,7 @@ class Process:
     """Everything that runs, wired; `run` is its life."""
 
     def __init__(
-        self,
-        config: options.Config,
-        clock: Clock,
-        source: Source | None,
-        asked: asyncio.Event,
+        self, config: options.Config, clock: Clock, source: Source | None, asked: asyncio.Event
     ) -> None:
         self.view = View()
         self.metrics = Metrics(self.view, clock, [sink.name for sink in config.sinks])
