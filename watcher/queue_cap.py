@@ -61,17 +61,15 @@ class QueueCap:
         """Without edits that a newer one replaces; if that is not enough, without what a post that
         is still unsent will tell as well."""
         await self._compact(Part.EDIT)
-        if (waiting := await self._waiting()).total() < cap:
-            return waiting
-        await self._compact(Part.POST)
+        if (await self._waiting()).total() >= cap:
+            await self._compact(Part.POST)
         return await self._waiting()
 
     async def _compact(self, part: Part) -> None:
         for sink in [sink.name for sink in self._sinks if sink.chat]:
-            after, more = "", True
-            while more:
-                choices, after = await self._store.compact(sink, self._clock.now(), part, after)
-                more = bool(after)
+            after, now = "", self._clock.now()
+            while (page := await self._store.compact(sink, now, part, after))[1]:
+                choices, after = page
                 for choice in choices:
                     for delivery in choice.supersede:
                         self._reporting.superseded(choice.send, delivery)
