@@ -5,10 +5,8 @@ zone, and nothing has to be looked up to know whether anything still serves. Sou
 health reference §4, delivery reference §1.9.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
 from shlex import quote
 from typing import Final
 
@@ -17,11 +15,8 @@ from msgspec.structs import asdict, replace
 from watcher.core import words
 from watcher.core.message import Fact, Message, visible
 from watcher.core.model import ENDS, OPENINGS, Edge, Event, Meanwhile, Part, Severity
+from watcher.core.summary import digest
 
-NAMES_SHOWN: Final = 15
-"""Of a long list, in a text; `Message.lines` has all of it."""
-
-_OLDER: Final = "Only what is new is named here, earlier messages name the rest"
 _UNKNOWN: Final = "what changed is not known in full"
 _UNSEEN: Final = (
     "Deployments that cannot be seen are not judged until it is back: silence is not health"
@@ -54,7 +49,7 @@ def compose(
     elif event.digest and len(members) == 1:  # a storm that did not come: its only member in full
         message = _deployment(members[0], (), now, restates)
     elif event.digest:
-        message = _digest(told, members, part, (*covers, event))
+        message = digest(told, members, part, (*covers, event))
     elif told.subject.is_cluster:
         over = told.edge in ENDS
         message = _sight_again(told) if over else _out_of_sight(told, now, restates)
@@ -103,12 +98,12 @@ def _deployment(event: Event, covers: Sequence[Event], now: datetime, restates: 
 
 def _down(event: Event, now: datetime, restates: bool) -> Message:
     """A Deployment that is degraded now."""
-    where, state, since = _name(event), words.state(event), words.lasting(event.since, now)
+    where, state, since = words.name(event), words.state(event), words.lasting(event.since, now)
     numbers, _, said = visible(event.message).partition("; ")
     change = _change(event, restates)
     note = _UNSETTLED if state == "Flapping" else ""
     reason = ", ".join(filter(None, (words.reason(event), numbers)))
-    lead = f"{state}{change}: Deployment {where} in {_cluster(event)} {since}: {reason}"
+    lead = f"{state}{change}: Deployment {where} in {words.cluster(event)} {since}: {reason}"
     return Message(
         state,
         words.SYMBOLS[state],
@@ -118,7 +113,7 @@ def _down(event: Event, now: datetime, restates: bool) -> Message:
         why=_why(event),
         command=words.command(event),
         notes=(note,),
-        line=f"{state}{change}: {where} in {_cluster(event)} {since}",
+        line=f"{state}{change}: {where} in {words.cluster(event)} {since}",
     )
 
 
@@ -131,9 +126,10 @@ def _change(event: Event, restates: bool) -> str:
 
 def _over(event: Event, covers: Sequence[Event]) -> Message:
     """A Deployment's incident has ended: the whole story, in the past tense."""
-    where, state, window = _name(event), words.state(event), words.window(event.since, event.at)
+    where, state = words.name(event), words.state(event)
+    window = words.window(event.since, event.at)
     was = "unavailable" if any(map(words.nothing_serves, (*covers, event))) else "degraded"
-    lead = f"{state}: Deployment {where} in {_cluster(event)}"
+    lead = f"{state}: Deployment {where} in {words.cluster(event)}"
     if event.edge is Edge.CLOSED:
         how = f" ({event.resolution.replace('_', ' ')})" if event.resolution else ""
         lead = f"{lead} {words.ending(event)}"
@@ -142,7 +138,7 @@ def _over(event: Event, covers: Sequence[Event]) -> Message:
         how = f" after {words.readable(event.at - event.since)}"
         lead, facts = f"{lead} was {was} {window}", event.facts
         after = f"Now {facts.available} of {facts.desired} replicas available" if facts else ""
-    news = f"{state}{how}: {where} in {_cluster(event)}"
+    news = f"{state}{how}: {where} in {words.cluster(event)}"
     return Message(
         state,
         words.SYMBOLS[state],
@@ -156,7 +152,8 @@ def _over(event: Event, covers: Sequence[Event]) -> Message:
 
 def _out_of_sight(event: Event, now: datetime, restates: bool) -> Message:
     """A cluster that cannot be seen now."""
-    state, since, cluster = words.state(event), words.lasting(event.since, now), _cluster(event)
+    state, cluster = words.state(event), words.cluster(event)
+    since = words.lasting(event.since, now)
     news = f"{state}{_change(event, restates)}: cluster {cluster} {since}"
     return Message(
         state,
@@ -177,7 +174,7 @@ def _sight_again(event: Event) -> Message:
     window, state = words.window(event.at - blind, event.at), words.state(event)
     changed = _meanwhile(event.meanwhile, named=False)
     ended = "is no longer watched" if state == "Closed" else "is in sight again"
-    cluster = _cluster(event)
+    cluster = words.cluster(event)
     return Message(
         state,
         words.SYMBOLS[state],
@@ -198,7 +195,7 @@ def _meanwhile(report: Meanwhile | None, *, named: bool) -> str:
     """`2 degraded and still are: shop/a, shop/b; 1 was deleted: shop/c`, with their names or without."""
     told = []
     for kind, changes in asdict(report).items() if report else ():
-        names = _names([f"{c.namespace}/{c.name}" for c in changes.deployments], changes.count)
+        names = words.names([f"{c.namespace}/{c.name}" for c in changes.deployments], changes.count)
         what = f"{changes.count} {words.CHANGES[kind][changes.count > 1]}"
         told += [f"{what}: {names}" if named else what] if changes.count else []
     unchanged = "no Deployment degraded and none was deleted" if report else _UNKNOWN
@@ -216,49 +213,10 @@ def _changed(event: Event) -> Iterator[str]:
             yield f"and {more} more {words.CHANGES[kind][more > 1]}"
 
 
-def _digest(event: Event, members: Sequence[Event], part: Part, news: Sequence[Event]) -> Message:
-    """Many incidents in one message: all of them, or after a first one those that `news` tells of."""
-    listed = members = sorted(members, key=_urgency)
-    whole = part is Part.EDIT or (part is Part.POST and any(e.edge in OPENINGS for e in news))
-    if not whole:
-        named = {incident for each in news for incident in each.members}
-        listed = [member for member in members if member.incident in named]
-    if part is Part.REPLY and event.edge not in ENDS:  # the last one sums up all of it
-        members = listed
-    older = len(members) > len(listed)
-    over = bool(members) and all(member.edge in ENDS for member in members)
-    many = f"{len(members)} Deployment{'' if len(members) == 1 else 's'}"
-    title = f"{many} {'were ' if over else ''}degraded in {_cluster(event)}"
-    if any(member.edge in ENDS for member in members):
-        title = f"{title}: {_standing(members)}"
-    state = "Recovered" if over else "Degraded"
-    lasted = words.window(event.since, event.at) if over else ""
-    when = f"It lasted {lasted}" if over else f"It began at {words.at(event.since, event.at)}"
-    total = any(m.edge not in ENDS and words.nothing_serves(m) for m in members)
-    return Message(
-        state,
-        words.SYMBOLS["Unavailable" if total else state],
-        title,
-        words.sentences(title, when, _OLDER if older else "", *_by_standing(listed)),
-        facts=(
-            Fact("Cluster", _cluster(event)),
-            Fact("Deployments", _standing(members)),
-            Fact("By namespace", _tally(member.subject.namespace for member in members)),
-            Fact("By reason", _tally(words.reason(member) for member in members)),
-            *((Fact("Lasted", lasted),) if over else ()),
-        ),
-        command="" if over else "kubectl get events --all-namespaces --field-selector type=Warning",
-        notes=(_OLDER,) if older else (),
-        line=title,
-        lines=tuple(_member(member, event.at) for member in listed),
-        briefly=tuple((f"{_stands(m)} in {m.subject.namespace}", m.subject.name) for m in listed),
-    )
-
-
 def _own(event: Event, now: datetime, restates: bool) -> Message:
     """The watcher speaks of itself: a sink that fails or works again, store, queue, a test."""
     state, message = words.state(event), visible(event.message)
-    of = _name(event) if event.subject.name else event.reason.partition(".")[0]
+    of = words.name(event) if event.subject.name else event.reason.partition(".")[0]
     what = f"the watcher's {of}"
     since, first = f" {words.lasting(event.since, now)}", ""
     if event.reason == "test":
@@ -287,65 +245,6 @@ def _failed_until(event: Event) -> str:
     return f"It failed {words.window(event.since, event.at)} and {then}"
 
 
-def _urgency(member: Event) -> tuple[int, str, str]:
-    """What is down first, then what was closed, then what has recovered; each kind together."""
-    edge, total = member.edge, words.nothing_serves(member)
-    rank = 3 if edge is Edge.RECOVERED else 2 if edge in ENDS else 0 if total else 1
-    return rank, _stands(member), str(member.subject)
-
-
-def _stands(member: Event) -> str:
-    """`Unavailable`, `Recovered`, `Closed (was deleted)`."""
-    how = f" ({words.ending(member)})" if member.edge is Edge.CLOSED else ""
-    return f"{words.state(member)}{how}"
-
-
-def _by_standing(members: Sequence[Event]) -> Iterator[str]:
-    """`Unavailable: shop/a, shop/b`, then `Recovered: shop/c and 40 more`."""
-    for state, group in groupby(members, _stands):
-        names = [str(member.subject) for member in group]
-        yield f"{state}: {_names(names, len(names))}"
-
-
-def _standing(members: Iterable[Event]) -> str:
-    """`12 still degraded, 45 recovered, 3 closed`."""
-    counted = Counter(m.edge if m.edge in ENDS else Edge.DEGRADED for m in members)
-    kinds = {Edge.DEGRADED: "still degraded", Edge.RECOVERED: "recovered", Edge.CLOSED: "closed"}
-    return ", ".join(f"{counted[edge]} {kind}" for edge, kind in kinds.items() if counted[edge])
-
-
-def _tally(values: Iterable[str]) -> str:
-    """`shop 40, payments 12, 5 others 8`: the most frequent first."""
-    counted = Counter(visible(value, 100) for value in values).most_common()
-    shown = [f"{value} {count}" for value, count in counted[:5]]
-    rest = [f"{len(counted) - 5} others {sum(n for _, n in counted[5:])}"] if counted[5:] else []
-    return ", ".join(shown + rest)
-
-
-def _member(event: Event, today: datetime) -> str:
-    """`shop/checkout: Unavailable since 14:02 UTC, 0 of 3 replicas available`."""
-    where, state = _name(event), words.state(event)
-    if event.edge in ENDS:
-        ending = f", {words.ending(event)}" if event.edge is Edge.CLOSED else ""
-        return f"{where}: {state} after {words.readable(event.at - event.since)}{ending}"
-    what = visible(event.message, 120).partition("; ")[0] or words.reason(event)
-    return f"{where}: {state} since {words.at(event.since, today)}, {what}"
-
-
-def _names(subjects: Sequence[str], count: int) -> str:
-    shown = [visible(subject, 80) for subject in subjects[:NAMES_SHOWN]]
-    names, rest = ", ".join(shown), count - len(shown)
-    return f"{names} and {rest} more" if rest > 0 else names
-
-
-def _name(event: Event) -> str:
-    return visible(str(event.subject), 400)
-
-
-def _cluster(event: Event) -> str:
-    return visible(event.subject.cluster, 100)
-
-
 def _why(event: Event) -> str:
     """Our words, then the cluster's own, which count for more."""
     between = ": " if event.subject.is_cluster else ", "
@@ -362,7 +261,7 @@ def _worst(event: Event) -> str:
 
 
 def _facts(event: Event) -> Iterable[Fact]:
-    yield Fact("Cluster", _cluster(event))
+    yield Fact("Cluster", words.cluster(event))
     yield Fact("Namespace", visible(event.subject.namespace, 100))
     yield Fact("Deployment", visible(event.subject.name, 300))
     worst = ", was critical" if _worst(event) else ""

@@ -1,5 +1,6 @@
 """Plain words for what the machine calls by code: reasons and their cures, ends, durations, times."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from shlex import quote
 from typing import Final
@@ -7,6 +8,8 @@ from typing import Final
 from watcher.core.message import visible
 from watcher.core.model import ENDS, Edge, Event, Resolution
 
+NAMES_SHOWN: Final = 15
+"""Of a long list, in a text; `Message.lines` has all of it."""
 REASONS: Final = {
     "none_available": "nothing serves",
     "below_minimum": "fewer replicas than the rollout strategy promises",
@@ -169,3 +172,20 @@ def sentences(*parts: str) -> str:
     """What is not empty, each ended by a full stop."""
     ended = (part if part.endswith((".", "!", "?", "…")) else f"{part}." for part in parts if part)
     return " ".join(ended)
+
+
+def names(subjects: Sequence[str], count: int) -> str:
+    """`shop/a, shop/b and 40 more`: of `count`, the first of which are given."""
+    shown = [visible(subject, 80) for subject in subjects[:NAMES_SHOWN]]
+    named, rest = ", ".join(shown), count - len(shown)
+    return f"{named} and {rest} more" if rest > 0 else named
+
+
+def name(event: Event) -> str:
+    """`shop/checkout`."""
+    return visible(str(event.subject), 400)
+
+
+def cluster(event: Event) -> str:
+    """Its name."""
+    return visible(event.subject.cluster, 100)

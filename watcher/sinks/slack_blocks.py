@@ -15,7 +15,7 @@ from typing import Final
 from msgspec.structs import replace
 from slack_sdk.models import blocks as kit
 
-from watcher.core.compose import NAMES_SHOWN
+from watcher.core import words
 from watcher.core.message import Message, visible
 from watcher.core.model import Json
 
@@ -63,7 +63,7 @@ def plain(message: Message, mention: Sequence[str] = ()) -> Json:
 
 def summary(message: Message) -> Message:
     """The first lines of a long list: its thread has them all."""
-    shown = pages(replace(message, lines=message.lines[:NAMES_SHOWN]))[0].lines
+    shown = pages(replace(message, lines=message.lines[: words.NAMES_SHOWN]))[0].lines
     rest = len(message.lines) - len(shown)
     more = (f"+{rest} more in the thread",) if rest else ()
     return replace(message, lines=(*shown, *more))
