@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from aiohttp.web import AppRunner
+from msgspec.structs import replace
 
 from watcher import __version__, audit
 from watcher import config as options
@@ -98,7 +99,9 @@ class Process:
     def _put_in_force(self, config: options.Config, sinks: Mapping[str, Sink]) -> None:
         """Exchange everything in one go: nothing in here can fail, or wait."""
         self._told_sinks[:] = [sink for name, sink in sinks.items() if name in config.told]
-        self._told[:] = [sink.traits for sink in self._told_sinks]
+        self._told[:] = [
+            replace(sink.traits, routed=name in config.told) for name, sink in sinks.items()
+        ]
         dispatchers = {
             name: self.dispatchers[name]
             if self._sinks.get(name) is sink

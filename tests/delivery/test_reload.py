@@ -141,6 +141,8 @@ def test_what_a_signal_brings_into_force(
     world.set_ready("web", 1)
     arrived(new, *heard, "deployment.degraded web")
     assert (len(world.taken), len(new.taken)) == (4, 4)
+    unreached = watcher.lines("notification.suppressed")[-1]
+    assert (unreached["sink"], unreached["reason"]) == ("old", "no_route")
     went_on(watcher)
 
 

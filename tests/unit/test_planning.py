@@ -147,6 +147,17 @@ def test_told(silenced):
     assert incident.told == ({} if silenced else TOLD)
 
 
+@pytest.mark.parametrize("in_storm", [False, True])
+def test_a_sink_that_the_route_does_not_reach(in_storm):
+    """It hears of no opening, and why is on record; what it was told before goes on in its parts."""
+    elsewhere = [replace(each, routed=each.name != "chat") for each in EVERYBODY]
+    opened = planned(edge(Edge.DEGRADED), audiences=elsewhere, storm=in_storm)
+    assert rows(opened, "incident-1")[0] == "chat: suppressed no_route"
+    assert "chat" not in {digest.sink for digest in opened.digests}
+    heard = planned(edge(Edge.RECOVERED, told=TOLD), audiences=elsewhere, storm=in_storm)
+    assert rows(heard)[:2] == ["chat: edit", "chat: reply"]
+
+
 def test_a_sink_that_is_configured_no_more():
     """Its row is kept, parked, and it never was in the way of an opening."""
     told = {**TOLD, "old": ""}

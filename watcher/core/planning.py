@@ -33,6 +33,8 @@ class Audience(Struct, frozen=True):
     name: str
     chat: bool = False
     threads: bool = False
+    routed: bool = True
+    """Whether the route reaches it: if not, it hears only how it goes on with what it was told."""
 
 
 class Draft(Struct, frozen=True):
@@ -87,7 +89,8 @@ def plan(
     of `held`, whose posts still wait. Unless all was `calm`, sudden ones wait: they may be a storm.
     """
     listeners = {audience.name: audience for audience in audiences}
-    found = {n: _digest_for(a, digests, storm, now, cluster) for n, a in listeners.items()}
+    routed = {name: audience for name, audience in listeners.items() if audience.routed}
+    found = {n: _digest_for(a, digests, storm, now, cluster) for n, a in routed.items()}
     joined = {name: digest for name, digest in found.items() if digest is not None}
     events: list[Event] = []
     deliveries: list[Delivery] = []
@@ -183,8 +186,8 @@ def _tell(
 
 def _why_not(event: Event, audience: Audience, told: Mapping[str, str], silenced: bool) -> str:
     """What follows an opening is only for those who were told it; empty if this one is."""
-    if event.edge not in OPENINGS and audience.name not in told:
-        return "never_told"
+    if audience.name not in told and not (event.edge in OPENINGS and audience.routed):
+        return "no_route" if event.edge in OPENINGS else "never_told"
     if silenced and event.edge not in ENDS:
         return "silenced"
     posts_only = audience.chat and not audience.threads and not told.get(audience.name)
