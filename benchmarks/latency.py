@@ -1,6 +1,7 @@
 """A status change at the API server until its bytes are at a webhook, durable commit included.
 
-The watcher is a process of its own; API server and receiver are here.
+The watcher is a process of its own; API server and receiver are here. The clock runs from when the
+server has the change, before it writes it to the watch, until the receiver has read the last byte.
 """
 
 import asyncio
@@ -12,8 +13,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-from aiohttp import web
 
 from watcher.testing.apiserver import FakeApiServer
 from watcher.testing.objects import deployment
@@ -41,21 +40,11 @@ def _percentiles(seconds: list[float]) -> tuple[float, float]:
 async def _measured(folder: Path) -> tuple[list[float], list[float]]:
     """Changes and bare commits in turn, so that a noisy machine is unfair to both."""
     server, arrived = FakeApiServer(), asyncio.Queue[float]()
-
-    async def receive(request: web.Request) -> web.Response:
-        await request.read()
-        arrived.put_nowait(time.perf_counter())
-        return web.Response()
-
-    app = web.Application()
-    app.router.add_post("/", receive)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    receiver = await asyncio.start_server(lambda *ends: _receive(arrived, *ends), "127.0.0.1", 0)
     server.apply(deployment("shop", "checkout", 3))
     await server.start()
     command = (sys.executable, "-m", "watcher", "run")
-    variables = _variables(folder, server, runner.addresses[0][1])
+    variables = _variables(folder, server, receiver.sockets[0].getsockname()[1])
     process = await asyncio.create_subprocess_exec(
         *command, env=os.environ | variables, stderr=asyncio.subprocess.DEVNULL
     )
@@ -65,16 +54,27 @@ async def _measured(folder: Path) -> tuple[list[float], list[float]]:
     took, commits, database = [], [], _bare(folder / "bare.db")
     for number in range(CHANGES):
         commits.append(_commit(database))
-        began = time.perf_counter()
         server.set_ready("shop", "checkout", 0 if number % 2 == 0 else 3)
+        began = time.perf_counter()
         took.append(await arrived.get() - began)
         await asyncio.sleep(0.01)
     process.terminate()
     await process.wait()
     await server.stop()
-    await runner.cleanup()
+    receiver.close()
     database.close()
     return took, commits
+
+
+async def _receive(
+    arrived: asyncio.Queue[float], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Take one request in, and say when it was there."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
+    arrived.put_nowait(time.perf_counter())
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    writer.close()
 
 
 def _variables(folder: Path, server: FakeApiServer, port: int) -> dict[str, str]:

@@ -5,10 +5,13 @@ import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Engine, event
@@ -130,7 +133,20 @@ def _arm(failpoint: Failpoint) -> None:
 
     if failpoint.at in ("commit", "checkpoint"):
         event.listen(Engine, "commit", count)
+
     if failpoint.at == "committed":
-        event.listen(Pool, "checkin", count)
+        _after_each_commit(count)
     if failpoint.at == "checkpoint":
         event.listen(Pool, "connect", checkpoint)
+
+
+def _after_each_commit(call: Callable[[], None]) -> None:
+    class Counted(sqlite3.Connection):
+        def commit(self) -> None:
+            super().commit()
+            call()
+
+    def connect(_dialect: object, _record: object, where: Any, how: Any) -> object:  # noqa: ANN401
+        return sqlite3.connect(*where, **how, factory=Counted)
+
+    event.listen(Engine, "do_connect", connect)

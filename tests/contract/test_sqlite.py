@@ -311,9 +311,11 @@ async def test_a_full_disk(url: str) -> None:
 
 
 def _limit_pages(store: SqlStore, pages: int) -> None:
-    """The pool has one connection, the store's own, so this is the limit of all that follows."""
-    with store._reads.connect() as db:
-        db.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    """On the connection that writes, which it keeps as long as nothing goes wrong with it."""
+    db = store._connections.setdefault(store._writes, store._writes.connect())
+    file = db.connection.dbapi_connection
+    assert file is not None
+    file.cursor().execute(f"PRAGMA max_page_count = {pages}")
 
 
 async def test_a_locked_database(url: str, path: Path) -> None:

@@ -1,13 +1,24 @@
 """Taking deliveries to be sent: the queue's order in SQL, each incident's in `core.outbox`."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, case, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Executable,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from watcher.core.model import DeliveryState, Event, Json, Part
+from watcher.core.model import Delivery, DeliveryState, Event, Json, Part
 from watcher.core.outbox import Choice, choose, superfluous
 from watcher.core.outbox import Row as Unsent
 from watcher.ports import Claim, Record
@@ -46,13 +57,6 @@ _CROWDED = (
     .limit(_FEW)
 )
 _UNSENT = told.where(_OPEN, _d.incident == bindparam("of_incident")).order_by(_d.sequence)
-_AHEAD = (
-    select(_d.id)
-    .where(_d.sink == bindparam("of_sink"), _d.incident == bindparam("of_incident"))
-    .where(or_(_d.settled_at.is_(None), _d.sequence >= bindparam("sequence")))
-    .limit(1)
-)
-"""Of an incident: what is still to be told before, or is recorded already."""
 _TAKE = (
     update(deliveries)
     .where(_d.id == bindparam("taken"))
@@ -111,22 +115,28 @@ def take(
     return list(islice(claims(), limit))
 
 
-def take_new(
-    db: Connection, record: Record, at: datetime, idle: Collection[str]
-) -> Mapping[str, Claim]:
-    """Choose for each idle sink what nothing is ahead of; to be recorded as in flight.
+def add_new(
+    db: Connection,
+    add: Executable,
+    record: Record,
+    at: datetime,
+    idle: Collection[str],
+) -> dict[str, Claim]:
+    """Record one delivery for each idle sink, as in flight if nothing of its incident is ahead of it.
 
     Only what tells its own event and no more: nothing else about it need be looked up.
     """
-    told, claims = {event.id: event for event in record.events}, dict[str, Claim]()
+    told, first = {event.id: event for event in record.events}, dict[str, Delivery]()
     for one in sorted(record.deliveries, key=lambda each: each.sequence):
-        open_now = one.state is DeliveryState.PENDING and one.part is Part.EVENT and one.due <= at
-        if not open_now or one.sink not in idle or one.sink in claims or one.event not in told:
-            continue
-        mine = {"of_sink": one.sink, "of_incident": one.incident, "sequence": one.sequence}
-        if db.scalar(_AHEAD, mine) is None:
+        due = one.state is DeliveryState.PENDING and one.part is Part.EVENT and one.due <= at
+        if due and one.sink in idle and one.event in told:
+            first.setdefault(one.sink, one)
+    claims = {}
+    for sink, one in first.items():
+        mine = {"of_sink": sink, "of_incident": one.incident, "now": at}
+        if db.scalar(add, {**rows.delivery_row(one, at), **mine}) == DeliveryState.INFLIGHT:
             event = told[one.event]
-            claims[one.sink] = Claim(
+            claims[sink] = Claim(
                 one, 0, at, ambiguous=False, last_error="", event=event, latest=event, thread=None,
                 covers=(event,), waiting_since=at,
             )  # fmt: skip

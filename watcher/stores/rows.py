@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from watcher.core.ledger import UNSETTLED, LedgerRow
-from watcher.core.model import ENDS, Delivery, DeliveryState, Edge, Event, Json, Severity, Subject
+from watcher.core.model import ENDS, Delivery, Edge, Event, Json, Severity, Subject
 from watcher.core.retry import SinkState
 from watcher.ports import Saved
 
@@ -66,15 +66,14 @@ def event_row(told: Event, recorded_at: datetime) -> Row:
     }
 
 
-def delivery_row(value: Delivery, recorded_at: datetime, taken: bool = False) -> Row:
-    """Write a delivery that was never tried, or is `taken` to be tried now."""
+def delivery_row(value: Delivery, recorded_at: datetime) -> Row:
+    """Write a delivery that was never tried."""
     return asdict(value) | {
         "id": value.id,
-        "state": DeliveryState.INFLIGHT if taken else value.state,
         "digest": value.digest or None,
         "attempts": 0,
         "recorded_at": recorded_at,
-        "first_attempt_at": recorded_at if taken else None,
+        "first_attempt_at": None,
         "settled_at": None if value.state in UNSETTLED else recorded_at,
         "ambiguous": False,
         "detail": "",

@@ -4,7 +4,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, bindparam, delete, exists, func, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    null,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from watcher.core.ledger import UNSETTLED
@@ -13,14 +26,15 @@ from watcher.core.outbox import Choice
 from watcher.core.retry import LONGEST_WAIT, SinkState
 from watcher.ports import Claim, Queued, Record, Saved, Settlement
 from watcher.stores import rows
-from watcher.stores.claim import NEWEST, NEXT_DUE, compact, take, take_new
+from watcher.stores.claim import NEWEST, NEXT_DUE, add_new, compact, take
 from watcher.stores.ledger import Ledger
-from watcher.stores.schema import clusters, deliveries, events, incidents, phases, sinks
+from watcher.stores.schema import Instant, clusters, deliveries, events, incidents, phases, sinks
 from watcher.stores.transactions import Lease
 
 Insert = sqlite.Insert | postgresql.Insert
 
 _d = deliveries.c
+_rival = deliveries.alias().c
 _OPEN = _d.settled_at.is_(None)
 _FORGET = delete(phases).where(
     phases.c.cluster == bindparam("of_cluster"), phases.c.uid == bindparam("of_uid")
@@ -54,6 +68,7 @@ class SqlStore(Ledger):
         self._advance = _upsert(insert(incidents), only_newer="sequence")
         self._add_event = insert(events).on_conflict_do_nothing()
         self._add_delivery = _add_or_group(insert(deliveries))
+        self._add_free = _add_free(insert(deliveries))
 
     async def load(self, cluster: str) -> Sequence[Saved]:
         """See `ports.Store`; so with all that follow."""
@@ -86,18 +101,19 @@ class SqlStore(Ledger):
         """Commit one decision, or nothing of it."""
 
         def work(db: Connection) -> Mapping[str, Claim]:
-            claims = take_new(db, record, at, idle) if idle else {}
-            taken = {claim.delivery.id for claim in claims.values()}
-            queued = [rows.delivery_row(one, at, one.id in taken) for one in record.deliveries]
             for statement, values in (
                 (self._save, [rows.saved_row(one) for one in record.saved]),
                 (_FORGET, [{"of_cluster": s.cluster, "of_uid": s.uid} for s in record.forgotten]),
                 (self._advance, [rows.incident_row(one) for one in record.events]),
                 (self._add_event, [rows.event_row(one, at) for one in record.events]),
-                (self._add_delivery, queued),
             ):
                 if values:
                     db.execute(statement, values)
+            claims = add_new(db, self._add_free, record, at, idle)
+            taken = {claim.delivery.id for claim in claims.values()}
+            queued = [one for one in record.deliveries if one.id not in taken]
+            if queued:
+                db.execute(self._add_delivery, [rows.delivery_row(one, at) for one in queued])
             return claims
 
         return await self._decide(work)
@@ -245,6 +261,19 @@ def _add_or_group(insert: Insert) -> Insert:
     return insert.on_conflict_do_update(
         index_elements=deliveries.primary_key, set_=changed, where=untried & grouped
     )
+
+
+def _add_free(insert: Insert) -> Executable:
+    """Insert what is to be sent now: in flight, unless something of its incident is ahead of it."""
+    ahead = exists().where(
+        _rival.sink == bindparam("of_sink"),
+        _rival.incident == bindparam("of_incident"),
+        _rival.settled_at.is_(None),
+    )
+    state = case((ahead, DeliveryState.PENDING), else_=DeliveryState.INFLIGHT)
+    tried = case((ahead, null()), else_=bindparam("now", type_=Instant()))
+    free = insert.values(state=state, first_attempt_at=tried).on_conflict_do_nothing()
+    return free.returning(_d.state)
 
 
 def _upsert(insert: Insert, only_newer: str = "") -> Insert:

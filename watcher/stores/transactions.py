@@ -53,6 +53,8 @@ class Transactions:
         self._lease = lease
         self._deposed = ""
         """Why nothing may be written before the store has been read anew."""
+        self._connections: dict[Engine, Connection] = {}
+        """Kept from one transaction to the next, unless it has failed: the pool takes its time."""
         self._cut = cut
         self._in_use: object = None
         """The driver's connection of the transaction that runs."""
@@ -77,9 +79,14 @@ class Transactions:
     async def close(self) -> None:
         """Let go of the database, and of what is still waiting for it."""
         self._cut(self._in_use)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._reads.dispose)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown()
         self._release()
+
+    def _disconnect(self) -> None:
+        for db in self._connections.values():
+            db.close()
+        self._reads.dispose()
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         """Checked in the very transaction: what was stopped in between writes nothing any more."""
@@ -112,16 +119,16 @@ class Transactions:
 
     async def _transact(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         def transaction() -> T:
-            with engine.connect() as db:
+            db = self._connections.pop(engine, None) or engine.connect()
+            try:
                 self._in_use = db.connection.dbapi_connection
                 result = work(db)
-                try:
-                    db.commit()
-                except DBAPIError as error:
-                    if error.connection_invalidated:
-                        raise Unsure(str(store_error(error))) from error
-                    raise
-                return result
+                _commit(db)
+            except BaseException:
+                db.close()
+                raise
+            self._connections[engine] = db
+            return result
 
         try:
             async with asyncio.timeout(_LONGEST):
@@ -133,6 +140,15 @@ class Transactions:
             raise store_error(error) from error
         except ValueError as error:  # of what the driver cannot write or read
             raise StoreError(str(error)) from error
+
+
+def _commit(db: Connection) -> None:
+    try:
+        db.commit()
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unsure(str(store_error(error))) from error
+        raise
 
 
 def store_error(error: SQLAlchemyError) -> StoreError:
