@@ -71,17 +71,14 @@ class KubeCluster:
         return self._auth.server
 
     async def run(self) -> None:
-        """List and watch every scope until cancelled; raises nothing else."""
         async with asyncio.TaskGroup() as group:
             for watch in self.watches.values():
                 group.create_task(self._keep(watch))
 
     async def events(self) -> Sequence[WatchEvent]:
-        """Wait for news and take all there is, the latest of each Deployment, in order."""
         return await self._inbox.take()
 
     def stream(self, scope: str) -> Stream:
-        """How the scope's list-watch stands."""
         return self.watches[scope].stream
 
     async def look(self, subjects: Sequence[Subject]) -> Looked:
@@ -157,7 +154,6 @@ class KubeCluster:
         return Probe(None, self._version, latency)
 
     async def close(self) -> None:
-        """Give back every connection."""
         await self._transport.close()
         await self._heartbeat.close()
 

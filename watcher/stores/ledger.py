@@ -43,7 +43,6 @@ class Ledger(Transactions):
         delivery: str = "",
         states: Collection[DeliveryState] = (),
     ) -> Sequence[LedgerRow]:
-        """Deliveries, newest first; an empty argument matches all."""
         found = (
             told.join(incidents, incidents.c.id == _d.incident)
             .order_by(_d.recorded_at.desc(), _d.incident.desc(), _d.sequence.desc(), _d.id)
@@ -86,7 +85,6 @@ class Ledger(Transactions):
         return await self._write(work)
 
     async def redriven(self) -> Sequence[tuple[str, datetime, str, int]]:
-        """See `ports.Store`."""
         asked = (func.max(_d.redriven_at), func.max(_d.redriven_by), func.count())
         still_open = (_d.redriven_at.is_not(None), _d.settled_at.is_(None))
         found = select(_d.sink, *asked).where(*still_open).group_by(_d.sink)
@@ -95,7 +93,6 @@ class Ledger(Transactions):
     async def incidents(
         self, *, still_open: bool = False, namespace: str = "", incident: str = "", limit: int = 100
     ) -> Sequence[Event]:
-        """See `ports.Store`."""
         i = incidents.c
         found = NEWEST.order_by(i.opened_at.desc(), i.id.desc()).limit(limit)
         for wanted, condition in (
@@ -109,7 +106,6 @@ class Ledger(Transactions):
         return await self._events(found)
 
     async def events(self, incident: str) -> Sequence[Event]:
-        """See `ports.Store`."""
         e = events.c
         return await self._events(select(e.body).where(e.incident == incident).order_by(e.sequence))
 

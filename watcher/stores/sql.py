@@ -71,7 +71,6 @@ class SqlStore(Ledger):
         self._add_free = _add_free(insert(deliveries))
 
     async def load(self, cluster: str) -> Sequence[Saved]:
-        """See `ports.Store`; so with all that follow."""
         found = select(phases.c.uid, phases.c.body).where(phases.c.cluster == cluster, _KEPT)
         kept = await self._read(lambda db: db.execute(found).all())
         read = {uid: rows.readable(rows.saved, body) for uid, body in kept}
@@ -81,25 +80,20 @@ class SqlStore(Ledger):
         return [saved for saved in read.values() if saved is not None]
 
     async def clusters(self) -> Sequence[str]:
-        """Of which anything is remembered."""
         found = select(phases.c.cluster).where(_KEPT).distinct().order_by(phases.c.cluster)
         return await self._read(lambda db: db.scalars(found).all())
 
     async def seen_at(self, cluster: str) -> datetime | None:
-        """None before the first time."""
         found = select(clusters.c.seen_at).where(clusters.c.name == cluster)
         return await self._read(lambda db: db.scalar(found))
 
     async def mark_seen(self, cluster: str, at: datetime) -> None:
-        """Keep that time."""
         seen = {"name": cluster, "seen_at": at}
         await self._write(lambda db: db.execute(self._mark_seen, seen))
 
     async def record(
         self, record: Record, at: datetime, idle: Collection[str] = ()
     ) -> Mapping[str, Claim]:
-        """Commit one decision, or nothing of it."""
-
         def work(db: Connection) -> Mapping[str, Claim]:
             for statement, values in (
                 (self._save, [rows.saved_row(one) for one in record.saved]),
@@ -136,7 +130,6 @@ class SqlStore(Ledger):
         return await self._write(work)
 
     async def strand(self, sinks: Sequence[str]) -> Mapping[str, int]:
-        """See `ports.Store`."""
         lost = (_d.sink.not_in(sinks), _OPEN, _d.reason != "sink_removed")
         parked = {"state": DeliveryState.PARKED, "reason": "sink_removed"}
 
@@ -151,7 +144,6 @@ class SqlStore(Ledger):
     async def claim(
         self, sink: str, now: datetime, limit: int, edits_from: datetime | None = None
     ) -> Sequence[Claim]:
-        """See `stores.claim`."""
         damaged: list[str] = []
         claims = await self._write(lambda db: take(db, sink, now, limit, edits_from, damaged))
         self._tell("deliveries", damaged)
@@ -160,11 +152,9 @@ class SqlStore(Ledger):
     async def compact(
         self, sink: str, now: datetime, part: Part, after: str = ""
     ) -> tuple[Sequence[Choice], str]:
-        """See `stores.claim`."""
         return await self._write(lambda db: compact(db, sink, now, part, after))
 
     async def settle(self, settlement: Settlement) -> None:
-        """Write an attempt's end, and how its sink stands."""
         end = settlement
         changes: dict[str, Any] = {
             "state": end.state,
@@ -189,25 +179,21 @@ class SqlStore(Ledger):
         await self._write(work)
 
     async def sink_state(self, sink: str) -> SinkState:
-        """A fresh one before the first trouble."""
         found = select(sinks.c.body).where(sinks.c.name == sink)
         kept = await self._read(lambda db: db.scalar(found))
         return rows.readable(rows.sink_state, kept) or SinkState()
 
     async def standing(self, sink: str, since: datetime) -> Sequence[Event]:
-        """See `ports.Store`."""
         i = incidents.c
         delivered = _d.state == DeliveryState.DELIVERED
         told = exists().where(_d.incident == i.id, _d.sink == sink, delivered)
         return await self._events(NEWEST.where(i.ended_at.is_(None) | (i.ended_at > since), told))
 
     async def next_due(self, sink: str) -> datetime | None:
-        """See `ports.Store`."""
         due = await self._read(lambda db: db.scalar(NEXT_DUE, {"of_sink": sink}))
         return None if due == EPOCH else due  # a damaged one is not due before it is reclaimed
 
     async def queue(self, now: datetime) -> Sequence[Queued]:
-        """See `ports.Store`."""
         group = (_d.sink, _d.state)
         waiting = select(*group, func.count(), func.min(_d.recorded_at)).where(_OPEN)
         ordered = waiting.group_by(*group).order_by(*group)

@@ -62,17 +62,14 @@ class Transactions:
         self._thread = ThreadPoolExecutor(1, "store")
 
     async def acquire(self) -> bool:
-        """See `ports.Store`."""
         taken = await self._transact(self._writes, self._lease.acquire)
         self._deposed = "" if taken else "another process is the writer"
         return taken
 
     async def renew(self) -> None:
-        """Raises Deposed when another process has it."""
         await self._write(self._lease.renew)
 
     async def release(self) -> None:
-        """Let another process write from now on."""
         await self._write(self._lease.release)
         self._deposed = "the lease was given back"
 
