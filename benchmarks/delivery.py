@@ -23,7 +23,9 @@ from tests.postgres import Postgres
 from watcher import audit
 from watcher.clock import SystemClock
 from watcher.config.secrets import Written
-from watcher.core.model import Firing, Incident, Severity
+from watcher.core.events import Incident
+from watcher.core.model import Severity
+from watcher.core.phases import Firing
 from watcher.dispatcher import Dispatcher
 from watcher.metrics import Metrics
 from watcher.ports import Record, Saved

@@ -2,16 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from watcher.core.model import (
-    Delivery,
-    DeliveryState,
-    Edge,
-    Event,
-    Part,
-    Severity,
-    Subject,
-    incident_id,
-)
+from watcher.core.delivery import Delivery, DeliveryState, Part
+from watcher.core.events import Edge, Event, incident_id
+from watcher.core.model import Severity, Subject
 from watcher.ports import Record
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -4,17 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from watcher.core.compose import compose
-from watcher.core.model import (
-    Edge,
-    Event,
-    Facts,
-    Json,
-    Part,
-    Severity,
-    Subject,
-    delivery_id,
-    incident_id,
-)
+from watcher.core.delivery import Part, delivery_id
+from watcher.core.events import Edge, Event, Facts, incident_id
+from watcher.core.model import Json, Severity, Subject
 from watcher.ports import Notification
 
 BEGAN = datetime(2026, 11, 22, 14, 2, tzinfo=UTC)

@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from watcher.config.secrets import redact
 from watcher.core.compose import compose
-from watcher.core.model import Edge, Event, Part, Severity, Subject, delivery_id, incident_id
+from watcher.core.delivery import Part, delivery_id
+from watcher.core.events import Edge, Event, incident_id
+from watcher.core.model import Severity, Subject
 from watcher.errors import SinkError
 from watcher.ports import Clock, Notification, Sink
 from watcher.view import View

@@ -19,7 +19,7 @@ from watcher.alarm import StoreAlarm
 from watcher.clock import SystemClock
 from watcher.config.load import Source
 from watcher.config.secrets import mask
-from watcher.core.model import Resolution
+from watcher.core.events import Resolution
 from watcher.dead_man import DeadMan
 from watcher.dispatcher import Dispatcher
 from watcher.errors import Deposed, StoreError

@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from watcher.core.compose import compose
-from watcher.core.model import Json, Outcome, Part
+from watcher.core.delivery import Outcome, Part
+from watcher.core.model import Json
 from watcher.errors import SinkError
 from watcher.ports import Claim, Clock, Notification, Sink
 

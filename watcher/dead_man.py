@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from watcher.core.model import DeliveryState
+from watcher.core.delivery import DeliveryState
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Clock, Queued, Store
 from watcher.reporting import Reporting

@@ -4,7 +4,7 @@ import heapq
 from datetime import datetime
 
 from watcher.core import annotations, transitions
-from watcher.core.model import Firing, Steady
+from watcher.core.phases import Firing, Steady
 from watcher.view import Tracked
 
 

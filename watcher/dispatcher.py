@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from watcher.attempt import attempt
 from watcher.core import words
-from watcher.core.model import DeliveryState, Outcome
+from watcher.core.delivery import DeliveryState, Outcome
 from watcher.core.planning import Audience
 from watcher.core.retry import Failure, Pace, SinkState, settle_failure
 from watcher.errors import Deposed, SinkError, StoreError

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from watcher.core.model import Outcome as Outcome
+from watcher.core.delivery import Outcome as Outcome
 
 
 class WatcherError(Exception):

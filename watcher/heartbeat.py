@@ -8,7 +8,9 @@ from typing import Final
 from msgspec.structs import replace
 
 from watcher.core import transitions
-from watcher.core.model import ENDS, Edge, Firing, Meanwhile, Pending, Phase, Subject, Transition
+from watcher.core.events import ENDS, Edge, Meanwhile, Transition
+from watcher.core.model import Subject
+from watcher.core.phases import Firing, Pending, Phase
 from watcher.core.planning import Draft
 from watcher.core.policy import ClusterPolicy, Flapping, HealthPolicy
 from watcher.core.reachability import Signs, assess_cluster

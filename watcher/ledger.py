@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
+from watcher.core.delivery import DeliveryState, Part
 from watcher.core.durations import format_duration, parse_duration, parse_time
 from watcher.core.ledger import REDRIVABLE, UNSETTLED, Echoed, Finding, LedgerRow, Verification
-from watcher.core.model import DeliveryState, Part
 from watcher.core.words import readable, trouble
 from watcher.errors import WatcherError
 from watcher.terminal import ConfigFile, Output, load, print_json, print_table

@@ -12,7 +12,9 @@ from prometheus_client.registry import Collector
 
 from watcher import __version__
 from watcher.core import annotations
-from watcher.core.model import Clearing, DeliveryState, Firing, Health, Severity
+from watcher.core.delivery import DeliveryState
+from watcher.core.model import Health, Severity
+from watcher.core.phases import Clearing, Firing
 from watcher.pipes import Log
 from watcher.ports import Clock
 from watcher.view import View

@@ -9,24 +9,11 @@ from msgspec.structs import replace
 
 from watcher.core import annotations, baseline, transitions
 from watcher.core.digests import GATHER, STORM_SIZE, STORM_WINDOW
+from watcher.core.events import OPENINGS, Edge, Meanwhile, Resolution, Transition
 from watcher.core.health import assess, facts, fault_asserted_at, hold
 from watcher.core.meanwhile import Seen, report
-from watcher.core.model import (
-    EPOCH,
-    OPENINGS,
-    SETTLED,
-    Clearing,
-    DeploymentSnapshot,
-    Edge,
-    Firing,
-    Health,
-    Meanwhile,
-    Pending,
-    Resolution,
-    Steady,
-    Subject,
-    Transition,
-)
+from watcher.core.model import EPOCH, SETTLED, DeploymentSnapshot, Health, Subject
+from watcher.core.phases import Clearing, Firing, Pending, Steady
 from watcher.core.planning import Draft
 from watcher.core.policy import HealthPolicy
 from watcher.core.transitions import Step

@@ -9,21 +9,13 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from watcher.core.delivery import Delivery, DeliveryState, Part
+from watcher.core.events import Event
 from watcher.core.ledger import LedgerRow
 from watcher.core.message import Message
-from watcher.core.model import (
-    Baseline,
-    Delivery,
-    DeliveryState,
-    DeploymentSnapshot,
-    Event,
-    Json,
-    Part,
-    Pending,
-    Phase,
-    Subject,
-)
+from watcher.core.model import Baseline, DeploymentSnapshot, Json, Subject
 from watcher.core.outbox import Choice
+from watcher.core.phases import Pending, Phase
 from watcher.core.planning import Audience
 from watcher.core.retry import SinkState
 from watcher.errors import ClusterError

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from watcher.core.model import Part
+from watcher.core.delivery import Part
 from watcher.core.planning import Audience
 from watcher.ports import Clock, Store
 from watcher.reporting import Reporting

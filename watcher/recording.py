@@ -9,8 +9,10 @@ from typing import Final, Protocol
 from msgspec.structs import replace
 
 from watcher.core import transitions
+from watcher.core.delivery import Part
 from watcher.core.digests import GATHER, Digest
-from watcher.core.model import OPENINGS, Clearing, Event, Firing, Incident, Part, Phase, Resolution
+from watcher.core.events import OPENINGS, Event, Incident, Resolution
+from watcher.core.phases import Clearing, Firing, Phase
 from watcher.core.planning import Audience, Draft, Plan, plan
 from watcher.errors import StoreError
 from watcher.ports import Claim, Clock, Record, Saved, Store

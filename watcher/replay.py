@@ -7,7 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from watcher.core.model import DeliveryState, DeploymentSnapshot, Edge, Event, Json, Subject
+from watcher.core.delivery import DeliveryState
+from watcher.core.events import Edge, Event
+from watcher.core.model import DeploymentSnapshot, Json, Subject
 from watcher.core.planning import Audience
 from watcher.errors import StoreError, Unreachable
 from watcher.follower import Follower

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from watcher import audit
-from watcher.core.model import ENDS, Delivery, DeliveryState, Edge, Event
+from watcher.core.delivery import Delivery, DeliveryState
+from watcher.core.events import ENDS, Edge, Event
 from watcher.errors import Deposed, SinkError, StoreError
 from watcher.metrics import Metrics
 from watcher.ports import Applied, Broken, Claim, Deleted, Listed, Probe, Record, WatchEvent

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from watcher.core.compose import compose
-from watcher.core.model import Event, Part, delivery_id
+from watcher.core.delivery import Part, delivery_id
+from watcher.core.events import Event
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Clock, Notification, Sink, Store
 from watcher.reporting import Reporting

@@ -4,16 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from watcher.core import transitions
+from watcher.core.events import Change, Resolution
 from watcher.core.health import facts
-from watcher.core.model import (
-    Change,
-    Clearing,
-    DeploymentSnapshot,
-    Firing,
-    Phase,
-    Resolution,
-    Subject,
-)
+from watcher.core.model import DeploymentSnapshot, Subject
+from watcher.core.phases import Clearing, Firing, Phase
 from watcher.core.planning import Draft
 from watcher.ports import Broken, Listed, Opened, Saved, WatchEvent
 from watcher.view import ClusterView

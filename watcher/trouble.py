@@ -7,18 +7,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from watcher.core.model import (
-    Edge,
-    Firing,
-    Incident,
-    Phase,
-    Resolution,
-    Severity,
-    Steady,
-    Subject,
-    Transition,
-    incident_id,
-)
+from watcher.core.events import Edge, Incident, Resolution, Transition, incident_id
+from watcher.core.model import Severity, Subject
+from watcher.core.phases import Firing, Phase, Steady
 from watcher.core.planning import Audience, Draft
 from watcher.ports import Saved, Store
 from watcher.recording import Recorder

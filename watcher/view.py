@@ -8,18 +8,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timedelta
 
-from watcher.core.model import (
-    EPOCH,
-    Assessment,
-    Baseline,
-    Clearing,
-    DeploymentSnapshot,
-    Firing,
-    Health,
-    Incident,
-    Pending,
-    Phase,
-)
+from watcher.core.events import Incident
+from watcher.core.model import EPOCH, Assessment, Baseline, DeploymentSnapshot, Health
+from watcher.core.phases import Clearing, Firing, Pending, Phase
 from watcher.core.transitions import STEADY
 from watcher.errors import ClusterError
 from watcher.ports import Probe, Stream

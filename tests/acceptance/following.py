@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from tests.deployments import ZERO
-from watcher.core.model import DeploymentSnapshot, Event, Subject
+from watcher.core.events import Event
+from watcher.core.model import DeploymentSnapshot, Subject
 from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import StoreError

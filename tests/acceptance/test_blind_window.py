@@ -12,7 +12,9 @@ from tests.controlplane.receivers import VALIDATOR
 from tests.deployments import ZERO, Json, web
 from tests.events import notification
 from watcher.cluster.decode import snapshot_from
-from watcher.core.model import DeploymentSnapshot, Event, Part
+from watcher.core.delivery import Part
+from watcher.core.events import Event
+from watcher.core.model import DeploymentSnapshot
 from watcher.core.policy import ClusterPolicy
 from watcher.follower import Follower
 from watcher.ports import Applied, Deleted, Listed, Opened, Probe, WatchEvent

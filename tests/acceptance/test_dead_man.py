@@ -13,7 +13,7 @@ from tests.acceptance.test_reachability import ERRORS
 from tests.deployments import ZERO, Json, web
 from tests.fault_server import FaultServer, answers
 from watcher.cluster.decode import snapshot_from
-from watcher.core.model import DeliveryState
+from watcher.core.delivery import DeliveryState
 from watcher.dead_man import DeadMan
 from watcher.errors import SinkError, StoreError
 from watcher.metrics import Metrics

@@ -5,7 +5,8 @@ from datetime import timedelta
 from tests.acceptance.following import followed
 from tests.deployments import ZERO, web
 from watcher.cluster.decode import snapshot_from
-from watcher.core.model import DeliveryState, Edge, Resolution
+from watcher.core.delivery import DeliveryState
+from watcher.core.events import Edge, Resolution
 from watcher.core.planning import Audience
 from watcher.errors import Unreachable
 from watcher.ports import Applied, Broken, Listed, Opened, Probe, Record

@@ -6,7 +6,8 @@ from tests.acceptance.following import Followed, followed
 from tests.deployments import ZERO, Json, web
 from watcher.cluster.decode import snapshot_from
 from watcher.core.compose import compose
-from watcher.core.model import Edge, Part
+from watcher.core.delivery import Part
+from watcher.core.events import Edge
 from watcher.core.policy import HealthPolicy
 from watcher.ports import Applied, Listed, Opened
 

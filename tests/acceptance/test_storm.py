@@ -7,7 +7,7 @@ import pytest
 from tests.acceptance.following import followed
 from tests.deployments import ZERO, web
 from watcher.cluster.decode import snapshot_from
-from watcher.core.model import Edge
+from watcher.core.events import Edge
 from watcher.ports import Applied, Listed, Opened
 
 

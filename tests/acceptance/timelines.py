@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.deployments import ZERO, Json, having, stamp, web
-from watcher.core.model import Event
+from watcher.core.events import Event
 from watcher.replay import Stage
 from watcher.stores.database import migrate
 from watcher.timeline import read

@@ -15,7 +15,7 @@ from tests.controlplane.receivers import eventually
 from tests.delivery.rig import WARNING, Rig, rig
 from tests.events import event, notification
 from watcher.clock import SystemClock
-from watcher.core.model import Edge
+from watcher.core.events import Edge
 from watcher.restating import Restating
 from watcher.sinks.alertmanager import Alertmanager
 from watcher.sinks.http import Sender

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from tests.outside import Taken
 from watcher.clock import SystemClock
+from watcher.core.delivery import DeliveryState
 from watcher.core.ledger import LedgerRow, Verification
-from watcher.core.model import DeliveryState
 from watcher.stores.database import open_store, reading
 from watcher.stores.ledger import followed, kept
 

@@ -9,7 +9,10 @@ from sqlalchemy import Engine, event
 
 from tests import deliveries as make
 from tests.deliveries import NOW, told
-from watcher.core.model import DeliveryState, Edge, Firing, Incident, Severity
+from watcher.core.delivery import DeliveryState
+from watcher.core.events import Edge, Incident
+from watcher.core.model import Severity
+from watcher.core.phases import Firing
 from watcher.ports import Record, Saved, Settlement
 from watcher.stores.database import open_store
 

@@ -13,8 +13,8 @@ from tests.controlplane.watcher_process import WatcherProcess
 from tests.deliveries import told
 from tests.outside import Outside, outside
 from watcher.clock import SystemClock
+from watcher.core.delivery import DeliveryState
 from watcher.core.ledger import LedgerRow
-from watcher.core.model import DeliveryState
 from watcher.ports import Record
 from watcher.stores.database import open_store
 from watcher.testing.objects import deployment

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 
 from tests.deliveries import NOW, event, told
 from tests.postgres import Postgres
-from watcher.core.model import DeliveryState
+from watcher.core.delivery import DeliveryState
 from watcher.errors import Deposed, StoreError
 from watcher.ports import Settlement
 from watcher.stores.database import migrate, open_store

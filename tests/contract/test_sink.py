@@ -22,7 +22,8 @@ from tests.fault_server import (
     talks_nonsense,
 )
 from watcher.clock import SystemClock
-from watcher.core.model import Edge, Event, Part, Resolution
+from watcher.core.delivery import Part
+from watcher.core.events import Edge, Event, Resolution
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Sink
 from watcher.sinks.alertmanager import Alertmanager

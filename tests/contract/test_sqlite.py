@@ -19,7 +19,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from tests.deliveries import NOW, event, told
-from watcher.core.model import Steady, Subject
+from watcher.core.model import Subject
+from watcher.core.phases import Steady
 from watcher.errors import StoreError
 from watcher.ports import Record, Saved
 from watcher.stores.database import migrate, open_store

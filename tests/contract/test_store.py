@@ -12,24 +12,10 @@ import pytest
 from msgspec.structs import replace
 
 from tests.deliveries import NOW, delivery, event, told
-from watcher.core.model import (
-    Baseline,
-    Clearing,
-    Delivery,
-    DeliveryState,
-    Edge,
-    Event,
-    Firing,
-    History,
-    Incident,
-    Json,
-    Part,
-    Pending,
-    Phase,
-    Severity,
-    Steady,
-    Subject,
-)
+from watcher.core.delivery import Delivery, DeliveryState, Part
+from watcher.core.events import Edge, Event, Incident
+from watcher.core.model import Baseline, Json, Severity, Subject
+from watcher.core.phases import Clearing, Firing, History, Pending, Phase, Steady
 from watcher.core.retry import Breaker, SinkState
 from watcher.errors import StoreError
 from watcher.ports import Claim, Record, Saved, Settlement, Store

@@ -14,21 +14,10 @@ from msgspec.structs import replace
 from tests.deployments import ZERO
 from tests.logs import captured
 from watcher import audit
+from watcher.core.events import ENDS, Edge, Facts, Incident, Transition, incident_id
 from watcher.core.ledger import LedgerRow
-from watcher.core.model import (
-    ENDS,
-    Edge,
-    Facts,
-    Firing,
-    Incident,
-    Json,
-    Phase,
-    Severity,
-    Steady,
-    Subject,
-    Transition,
-    incident_id,
-)
+from watcher.core.model import Json, Severity, Subject
+from watcher.core.phases import Firing, Phase, Steady
 from watcher.core.planning import Audience, Draft
 from watcher.dispatcher import Dispatcher
 from watcher.metrics import Metrics

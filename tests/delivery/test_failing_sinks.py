@@ -9,7 +9,9 @@ import pytest
 
 from tests.delivery.rig import WARNING, Recording, Rig, rig
 from tests.deployments import ZERO
-from watcher.core.model import Json, Outcome, Part, Resolution
+from watcher.core.delivery import Outcome, Part
+from watcher.core.events import Resolution
+from watcher.core.model import Json
 from watcher.errors import SinkError
 from watcher.ports import Notification, Traits
 from watcher.restating import Restating

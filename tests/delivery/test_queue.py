@@ -14,7 +14,8 @@ from tests.controlplane.watcher_process import ROOT
 from tests.deliveries import NOW, event, told
 from tests.delivery.rig import Recording, rig
 from watcher.clock import SystemClock
-from watcher.core.model import Json, Part
+from watcher.core.delivery import Part
+from watcher.core.model import Json
 from watcher.dispatcher import Dispatcher
 from watcher.ports import Notification
 from watcher.sinks.http import Sender

@@ -14,8 +14,8 @@ from tests.controlplane.watcher_process import WatcherProcess
 from tests.delivery.rig import Recording, Rig, rig
 from tests.deployments import ZERO
 from tests.outside import outside
+from watcher.core.delivery import DeliveryState, Part
 from watcher.core.ledger import Finding, Verification
-from watcher.core.model import DeliveryState, Part
 from watcher.core.outbox import Choice
 from watcher.queue_cap import QueueCap
 from watcher.sinks.http import Sender

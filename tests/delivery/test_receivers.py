@@ -16,7 +16,9 @@ from tests.deployments import ZERO
 from tests.events import event, notification, outage
 from tests.fault_server import Behaviour, FaultServer, answers, resets
 from watcher.clock import SystemClock
-from watcher.core.model import Edge, Event, Facts, Json, Outcome, Part, Subject
+from watcher.core.delivery import Outcome, Part
+from watcher.core.events import Edge, Event, Facts
+from watcher.core.model import Json, Subject
 from watcher.errors import ConfigError, SinkError
 from watcher.ports import Notification
 from watcher.sinks.apprise import Apprise

@@ -15,7 +15,8 @@ from tests.controlplane.receivers import eventually
 from tests.controlplane.watcher_process import ROOT, WatcherProcess
 from tests.delivery.rig import Recording, rig
 from tests.outside import Outside, outside
-from watcher.core.model import DeliveryState, Json, Outcome
+from watcher.core.delivery import DeliveryState, Outcome
+from watcher.core.model import Json
 from watcher.errors import SinkError
 from watcher.ports import Notification
 from watcher.testing.objects import deployment

@@ -8,7 +8,7 @@ import pytest
 from tests.delivery.rig import WARNING, rig
 from tests.delivery.test_slack import bot, incoming
 from tests.deployments import ZERO
-from watcher.core.model import Edge
+from watcher.core.events import Edge
 from watcher.ports import Sink
 from watcher.sinks.slack_blocks import units
 from watcher.testing.clock import ManualClock

@@ -19,8 +19,8 @@ from tests.delivery.rig import Recording, rig
 from tests.postgres import Postgres
 from watcher.cli import main
 from watcher.clock import SystemClock
+from watcher.core.delivery import Outcome
 from watcher.core.ledger import Finding, Verification
-from watcher.core.model import Outcome
 from watcher.errors import SinkError
 from watcher.stores.database import migrate, open_store, reading
 from watcher.stores.ledger import followed, kept

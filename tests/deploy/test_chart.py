@@ -15,7 +15,7 @@ from tests.controlplane.client import Json
 from tests.deploy import config_schema
 from tests.deploy.release import CHART, Release
 from watcher.config.load import load
-from watcher.core.model import DeliveryState
+from watcher.core.delivery import DeliveryState
 from watcher.metrics import Metrics
 from watcher.testing.clock import ManualClock
 from watcher.view import View

@@ -15,7 +15,7 @@ from tests.controlplane.receivers import VALIDATOR, Receiver, Request
 from tests.events import event, notification
 from tests.parts import say
 from watcher.clock import SystemClock
-from watcher.core.model import Edge
+from watcher.core.events import Edge
 from watcher.sinks.http import Sender
 from watcher.sinks.webhook import Webhook, envelope
 

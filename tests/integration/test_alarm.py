@@ -9,7 +9,8 @@ import pytest
 from tests.deliveries import NOW
 from tests.fault_server import FaultServer, answers
 from watcher.alarm import StoreAlarm
-from watcher.core.model import Json, Outcome
+from watcher.core.delivery import Outcome
+from watcher.core.model import Json
 from watcher.errors import SinkError
 from watcher.ports import Notification, Sink, Traits
 from watcher.sinks.alertmanager import Alertmanager

@@ -25,7 +25,9 @@ from msgspec.structs import replace
 from tests.events import event, outage
 from watcher import __version__
 from watcher.cli import main
-from watcher.core.model import Delivery, DeliveryState, Edge, Event, Part, Subject
+from watcher.core.delivery import Delivery, DeliveryState, Part
+from watcher.core.events import Edge, Event
+from watcher.core.model import Subject
 from watcher.ports import Record, Settlement
 from watcher.stores.database import open_store
 from watcher.testing.apiserver import FakeApiServer

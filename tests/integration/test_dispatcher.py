@@ -10,7 +10,9 @@ import pytest
 
 from tests.deliveries import NOW, event, told
 from watcher.clock import SystemClock
-from watcher.core.model import Delivery, DeliveryState, Edge, Event, Json, Outcome, Part
+from watcher.core.delivery import Delivery, DeliveryState, Outcome, Part
+from watcher.core.events import Edge, Event
+from watcher.core.model import Json
 from watcher.dispatcher import Dispatcher
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Record, Store, Traits

@@ -19,7 +19,9 @@ from standardwebhooks import Webhook as Verifier
 from tests.events import BEGAN, STALLED, event, notification, outage
 from tests.fault_server import FaultServer, answers
 from watcher.clock import SystemClock
-from watcher.core.model import Edge, Event, Json, Part, Resolution, Severity, Subject
+from watcher.core.delivery import Part
+from watcher.core.events import Edge, Event, Resolution
+from watcher.core.model import Json, Severity, Subject
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification
 from watcher.sinks.answers import redact

@@ -13,16 +13,11 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from watcher.config.secrets import hide
+from watcher.core.delivery import DeliveryState
+from watcher.core.events import Incident
 from watcher.core.health import assess
-from watcher.core.model import (
-    Baseline,
-    DeliveryState,
-    DeploymentSnapshot,
-    Firing,
-    Health,
-    Incident,
-    Severity,
-)
+from watcher.core.model import Baseline, DeploymentSnapshot, Health, Severity
+from watcher.core.phases import Firing
 from watcher.core.policy import HealthPolicy
 from watcher.errors import ConfigError, Forbidden, StoreError, Unreachable
 from watcher.metrics import Metrics

@@ -11,7 +11,8 @@ import pytest
 
 from tests.deliveries import NOW, delivery, event, told
 from watcher.config.secrets import hide
-from watcher.core.model import DeliveryState, Edge
+from watcher.core.delivery import DeliveryState
+from watcher.core.events import Edge
 from watcher.metrics import Metrics
 from watcher.ports import Record, Settlement, Store
 from watcher.stores.database import open_store

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tests.deliveries import NOW, delivery, event
-from watcher.core.model import Delivery, DeliveryState, Edge, Event, Part
+from watcher.core.delivery import Delivery, DeliveryState, Part
+from watcher.core.events import Edge, Event
 from watcher.core.outbox import Choice, Row, choose, superfluous
 from watcher.ports import Record, Settlement
 from watcher.stores.database import open_store

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.events import BEGAN, event, notification
+from watcher.core.events import Edge
 from watcher.core.message import Fact, Message
-from watcher.core.model import Edge, Json, Subject
+from watcher.core.model import Json, Subject
 from watcher.sinks import slack_blocks
 from watcher.sinks.slack_blocks import clip, clip_middle, units
 from watcher.testing.slack_channel import Post, refused_content

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.acceptance.following import Followed
 from tests.deployments import ZERO, web
 from watcher.cluster.decode import snapshot_from
-from watcher.core.model import DeploymentSnapshot, Event
+from watcher.core.events import Event
+from watcher.core.model import DeploymentSnapshot
 from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import Unreachable

@@ -11,18 +11,9 @@ from hypothesis import strategies as st
 
 from tests.acceptance.timelines import down, end, gone, listed, restart, see, told, up
 from tests.deployments import ZERO, Json, having, stamp, web
-from watcher.core.model import (
-    ENDS,
-    OPENINGS,
-    Assessment,
-    Clearing,
-    Firing,
-    Health,
-    Phase,
-    Severity,
-    Subject,
-    Transition,
-)
+from watcher.core.events import ENDS, OPENINGS, Transition
+from watcher.core.model import Assessment, Health, Severity, Subject
+from watcher.core.phases import Clearing, Firing, Phase
 from watcher.core.policy import Flapping, HealthPolicy
 from watcher.core.transitions import STEADY, deadline, expire, observe
 

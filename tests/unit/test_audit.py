@@ -15,19 +15,10 @@ from tests.events import BEGAN, CHECKOUT, event, outage
 from tests.logs import captured
 from watcher import audit
 from watcher.config.secrets import hide
-from watcher.core.model import (
-    Delivery,
-    DeliveryState,
-    DeploymentSnapshot,
-    Edge,
-    Event,
-    Outcome,
-    Part,
-    Pending,
-    Resolution,
-    Severity,
-    Subject,
-)
+from watcher.core.delivery import Delivery, DeliveryState, Outcome, Part
+from watcher.core.events import Edge, Event, Resolution
+from watcher.core.model import DeploymentSnapshot, Severity, Subject
+from watcher.core.phases import Pending
 from watcher.errors import Expired, SinkError, StoreError, Throttled, Unreachable
 from watcher.metrics import Metrics
 from watcher.ports import Applied, Broken, Claim, Deleted, Listed, Opened, Probe, Record

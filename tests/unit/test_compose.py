@@ -8,19 +8,10 @@ from msgspec.structs import replace
 
 from tests.events import ALL, BEGAN, STALLED, event, outage
 from watcher.core.compose import compose, short_id
+from watcher.core.delivery import Part
+from watcher.core.events import Change, Changes, Edge, Event, Facts, Meanwhile, Resolution
 from watcher.core.message import Fact, Message, visible
-from watcher.core.model import (
-    Change,
-    Changes,
-    Edge,
-    Event,
-    Facts,
-    Meanwhile,
-    Part,
-    Resolution,
-    Severity,
-    Subject,
-)
+from watcher.core.model import Severity, Subject
 from watcher.core.words import readable, trouble
 
 END = {Edge.RECOVERED, Edge.CLOSED}

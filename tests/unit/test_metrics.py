@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from watcher.core.model import DeliveryState
+from watcher.core.delivery import DeliveryState
 from watcher.core.retry import Breaker
 from watcher.metrics import Metrics
 from watcher.ports import Probe, Stream

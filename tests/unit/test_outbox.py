@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from tests.deliveries import NOW, delivery, event
-from watcher.core.model import Edge, Part
+from watcher.core.delivery import Part
+from watcher.core.events import Edge
 from watcher.core.outbox import Choice, Row, choose
 
 EDGES = {"open": Edge.DEGRADED, "news": Edge.UPDATED, "end": Edge.RECOVERED}

@@ -7,18 +7,11 @@ import pytest
 from msgspec.structs import replace
 
 from tests.deployments import ZERO
+from watcher.core.delivery import DeliveryState, Part
 from watcher.core.digests import Digest
-from watcher.core.model import (
-    DeliveryState,
-    Edge,
-    Firing,
-    Incident,
-    Part,
-    Resolution,
-    Severity,
-    Subject,
-    Transition,
-)
+from watcher.core.events import Edge, Incident, Resolution, Transition
+from watcher.core.model import Severity, Subject
+from watcher.core.phases import Firing
 from watcher.core.planning import Audience, Draft, Plan, plan
 
 CHAT = Audience("chat", chat=True, threads=True)

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 import pytest
 
 from tests.deliveries import NOW
-from watcher.core.model import DeliveryState, Outcome, Part
+from watcher.core.delivery import DeliveryState, Outcome, Part
 from watcher.core.retry import (
     Breaker,
     Failure,

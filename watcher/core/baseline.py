@@ -6,15 +6,8 @@ from functools import lru_cache
 from msgspec.structs import replace
 
 from watcher.core.health import IN_FLIGHT
-from watcher.core.model import (
-    SETTLED,
-    Assessment,
-    Baseline,
-    DeploymentSnapshot,
-    Health,
-    Phase,
-    Steady,
-)
+from watcher.core.model import SETTLED, Assessment, Baseline, DeploymentSnapshot, Health
+from watcher.core.phases import Phase, Steady
 
 NOTHING_KNOWN = Baseline()
 

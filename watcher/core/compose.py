@@ -13,8 +13,10 @@ from typing import Final
 from msgspec.structs import asdict, replace
 
 from watcher.core import words
+from watcher.core.delivery import Part
+from watcher.core.events import ENDS, OPENINGS, Edge, Event, Meanwhile
 from watcher.core.message import Fact, Message, visible
-from watcher.core.model import ENDS, OPENINGS, Edge, Event, Meanwhile, Part, Severity
+from watcher.core.model import Severity
 from watcher.core.summary import digest
 
 _UNKNOWN: Final = "what changed is not known in full"

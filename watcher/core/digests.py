@@ -7,23 +7,10 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from watcher.core.model import (
-    ENDS,
-    EPOCH,
-    OPENINGS,
-    Delivery,
-    DeliveryState,
-    Edge,
-    Event,
-    Firing,
-    History,
-    Incident,
-    Part,
-    Severity,
-    Subject,
-    Transition,
-    incident_id,
-)
+from watcher.core.delivery import Delivery, DeliveryState, Part
+from watcher.core.events import ENDS, OPENINGS, Edge, Event, Incident, Transition, incident_id
+from watcher.core.model import EPOCH, Severity, Subject
+from watcher.core.phases import Firing, History
 
 STORM_SIZE: Final = 10
 """More openings than this within `STORM_WINDOW` are one digest."""

@@ -9,15 +9,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from typing import Final
 
-from watcher.core.model import (
-    Assessment,
-    Baseline,
-    Condition,
-    DeploymentSnapshot,
-    Facts,
-    Health,
-    Severity,
-)
+from watcher.core.events import Facts
+from watcher.core.model import Assessment, Baseline, Condition, DeploymentSnapshot, Health, Severity
 from watcher.core.policy import HealthPolicy
 
 IN_FLIGHT: Final = frozenset(

@@ -6,7 +6,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from watcher.core.model import ENDS, OPENINGS, Delivery, DeliveryState, Event, Json, Subject
+from watcher.core.delivery import Delivery, DeliveryState
+from watcher.core.events import ENDS, OPENINGS, Event
+from watcher.core.model import Json, Subject
 from watcher.core.retry import LONGEST_WAIT
 
 UNSETTLED: Final = frozenset({DeliveryState.PENDING, DeliveryState.INFLIGHT, DeliveryState.PARKED})

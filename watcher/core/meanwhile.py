@@ -7,18 +7,10 @@ from typing import Final
 from msgspec import Struct
 
 from watcher.core import annotations
+from watcher.core.events import Change, Changes, Meanwhile
 from watcher.core.health import fault_asserted_at
-from watcher.core.model import (
-    Assessment,
-    Change,
-    Changes,
-    DeploymentSnapshot,
-    Firing,
-    Health,
-    Meanwhile,
-    Pending,
-    Phase,
-)
+from watcher.core.model import Assessment, DeploymentSnapshot, Health
+from watcher.core.phases import Firing, Pending, Phase
 
 NAMED: Final = 25
 """Of each kind: the report must fit into one webhook; how many there are is always told."""

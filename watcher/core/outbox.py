@@ -6,7 +6,8 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from watcher.core.model import ENDS, Delivery, Edge, Part
+from watcher.core.delivery import Delivery, Part
+from watcher.core.events import ENDS, Edge
 
 
 class Row(Struct, frozen=True):

@@ -6,25 +6,11 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
+from watcher.core.delivery import Delivery, DeliveryState, Part
 from watcher.core.digests import GATHER, Digest, plan_digests, sink_removed
-from watcher.core.model import (
-    ENDS,
-    OPENINGS,
-    Baseline,
-    Delivery,
-    DeliveryState,
-    Edge,
-    Event,
-    Facts,
-    Incident,
-    Meanwhile,
-    Part,
-    Pending,
-    Phase,
-    Steady,
-    Subject,
-    Transition,
-)
+from watcher.core.events import ENDS, OPENINGS, Edge, Event, Facts, Incident, Meanwhile, Transition
+from watcher.core.model import Baseline, Subject
+from watcher.core.phases import Pending, Phase, Steady
 
 
 class Audience(Struct, frozen=True):

@@ -8,7 +8,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from watcher.core.model import EPOCH, DeliveryState, Outcome, Part
+from watcher.core.delivery import DeliveryState, Outcome, Part
+from watcher.core.model import EPOCH
 
 LONGEST_WAIT: Final = timedelta(hours=1)
 """Bound on what a Retry-After can ask for."""

@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import Final
 
 from watcher.core import words
+from watcher.core.delivery import Part
+from watcher.core.events import ENDS, OPENINGS, Edge, Event
 from watcher.core.message import Fact, Message, visible
-from watcher.core.model import ENDS, OPENINGS, Edge, Event, Part
 
 _OLDER: Final = "Only what is new is named here, earlier messages name the rest"
 

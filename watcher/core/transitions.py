@@ -12,23 +12,9 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from watcher.core.model import (
-    Assessment,
-    Clearing,
-    Edge,
-    Firing,
-    Health,
-    History,
-    Incident,
-    Pending,
-    Phase,
-    Resolution,
-    Severity,
-    Steady,
-    Subject,
-    Transition,
-    incident_id,
-)
+from watcher.core.events import Edge, Incident, Resolution, Transition, incident_id
+from watcher.core.model import Assessment, Health, Severity, Subject
+from watcher.core.phases import Clearing, Firing, History, Pending, Phase, Steady
 from watcher.core.policy import Flapping, HealthPolicy
 
 STEADY = Steady()

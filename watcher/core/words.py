@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from shlex import quote
 from typing import Final
 
+from watcher.core.events import ENDS, Edge, Event, Resolution
 from watcher.core.message import visible
-from watcher.core.model import ENDS, Edge, Event, Resolution
 
 NAMES_SHOWN: Final = 15
 """Of a long list, in a text; `Message.lines` has all of it."""

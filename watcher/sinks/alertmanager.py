@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from watcher.core.model import ENDS, OPENINGS, Json, Severity
+from watcher.core.events import ENDS, OPENINGS
+from watcher.core.model import Json, Severity
 from watcher.core.words import rfc3339
 from watcher.errors import SinkError
 from watcher.ports import Notification, Traits

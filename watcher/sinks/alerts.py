@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Final
 
+from watcher.core.events import ENDS, Event
 from watcher.core.message import visible
-from watcher.core.model import ENDS, Event, Json, Severity, Subject
+from watcher.core.model import Json, Severity, Subject
 from watcher.core.words import rfc3339
 from watcher.ports import Notification
 

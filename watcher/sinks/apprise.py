@@ -6,8 +6,9 @@ the extra: `pip install 'deployment-watcher[apprise]'`. Services: https://github
 
 from importlib.util import find_spec
 
+from watcher.core.events import ENDS
 from watcher.core.message import visible
-from watcher.core.model import ENDS, Json
+from watcher.core.model import Json
 from watcher.errors import ConfigError, Outcome, SinkError
 from watcher.ports import Notification, Traits
 from watcher.sinks.http import Secret, read_secret

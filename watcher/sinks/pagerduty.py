@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 from msgspec.structs import asdict
 
+from watcher.core.events import ENDS
 from watcher.core.message import visible
-from watcher.core.model import ENDS, Json
+from watcher.core.model import Json
 from watcher.core.words import rfc3339
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits

@@ -10,8 +10,9 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec.structs import replace
 
+from watcher.core.delivery import Part
 from watcher.core.message import Message
-from watcher.core.model import Json, Part
+from watcher.core.model import Json
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
 from watcher.sinks import slack_blocks

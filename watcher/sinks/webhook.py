@@ -17,8 +17,9 @@ import msgspec
 from msgspec.structs import asdict
 
 from watcher.config.rules import signing_key
+from watcher.core.events import ENDS
 from watcher.core.message import visible
-from watcher.core.model import ENDS, Json, Subject
+from watcher.core.model import Json, Subject
 from watcher.core.words import rfc3339
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits

@@ -18,7 +18,9 @@ from sqlalchemy import (
     update,
 )
 
-from watcher.core.model import Delivery, DeliveryState, Event, Json, Part
+from watcher.core.delivery import Delivery, DeliveryState, Part
+from watcher.core.events import Event
+from watcher.core.model import Json
 from watcher.core.outbox import Choice, choose, superfluous
 from watcher.core.outbox import Row as Unsent
 from watcher.ports import Claim, Record

@@ -7,8 +7,11 @@ from typing import Final
 
 from sqlalchemy import Connection, Select, Table, exists, func, select, update
 
+from watcher.core.delivery import DeliveryState
+from watcher.core.events import Event
 from watcher.core.ledger import REDRIVABLE, Kept, LedgerRow
-from watcher.core.model import EPOCH, Clearing, DeliveryState, Event, Firing, Subject
+from watcher.core.model import EPOCH, Subject
+from watcher.core.phases import Clearing, Firing
 from watcher.stores import rows
 from watcher.stores.claim import NEWEST
 from watcher.stores.schema import deliveries, events, incidents, phases, told

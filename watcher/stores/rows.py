@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import asdict
 
+from watcher.core.delivery import Delivery
+from watcher.core.events import ENDS, Edge, Event
 from watcher.core.ledger import UNSETTLED, LedgerRow
-from watcher.core.model import ENDS, Delivery, Edge, Event, Json, Severity, Subject
+from watcher.core.model import Json, Severity, Subject
 from watcher.core.retry import SinkState
 from watcher.ports import Saved
 

@@ -20,8 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from watcher.core.delivery import DeliveryState, Part
+from watcher.core.events import Event
 from watcher.core.ledger import UNSETTLED
-from watcher.core.model import EPOCH, DeliveryState, Event, Part
+from watcher.core.model import EPOCH
 from watcher.core.outbox import Choice
 from watcher.core.retry import LONGEST_WAIT, SinkState
 from watcher.ports import Claim, Queued, Record, Saved, Settlement

@@ -13,8 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from watcher.config.rules import parse_address
 from watcher.config.secrets import redact
+from watcher.core.delivery import DeliveryState
 from watcher.core.message import visible
-from watcher.core.model import DeliveryState
 from watcher.errors import ConfigError, StoreError
 from watcher.metrics import Metrics
 from watcher.ports import Clock, Store

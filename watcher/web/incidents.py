@@ -9,8 +9,8 @@ import msgspec
 from aiohttp import web
 
 from watcher.config.secrets import redact
+from watcher.core.events import ENDS, Event
 from watcher.core.message import visible
-from watcher.core.model import ENDS, Event
 from watcher.errors import StoreError
 from watcher.ports import Store
 

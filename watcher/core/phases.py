@@ -1,0 +1,55 @@
+"""Where a subject stands between its incidents: the values that `core.transitions` moves."""
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from watcher.core.events import Incident
+from watcher.core.model import Severity
+
+
+class History(Struct, frozen=True, gc=False):
+    """What flapping is counted from: starts of degraded episodes, and announced recoveries."""
+
+    episodes: tuple[datetime, ...] = ()
+    recoveries: tuple[datetime, ...] = ()
+
+
+class Steady(Struct, frozen=True, gc=False, tag="steady"):
+    """Nothing is announced and nothing is about to be."""
+
+    history: History = History()
+
+
+class Pending(Struct, frozen=True, gc=False, tag="pending"):
+    """Degraded, not yet for long enough."""
+
+    since: datetime
+    due: datetime
+    hold: timedelta
+    """Of the present reason; `due` may be sooner, when it got worse meanwhile."""
+    reason: str
+    severity: Severity
+    message: str
+    blocked: bool = False
+    """True while the verdict is unknown or the spec unobserved: it cannot fire meanwhile."""
+    history: History = History()
+
+
+class Firing(Struct, frozen=True, gc=False, tag="firing"):
+    """Announced as degraded; `due` is set while flapping: then it counts as steadily degraded."""
+
+    incident: Incident
+    due: datetime | None = None
+    history: History = History()
+
+
+class Clearing(Struct, frozen=True, gc=False, tag="clearing"):
+    """Announced, and healthy again, not yet for long enough."""
+
+    incident: Incident
+    due: datetime
+    history: History = History()
+
+
+Phase = Steady | Pending | Firing | Clearing
