@@ -39,6 +39,9 @@ def named(choice: Choice) -> str:
     [
         pytest.param("event2:news event1:open", "event1", id="machines get every event, in order"),
         pytest.param("event1:open+9~ event2:end", "in 9", id="and none before its predecessor"),
+        pytest.param("event1:open+9~ edit2:end", "in 9", id="nor where it became a chat since"),
+        pytest.param("event1:open post2:end", "event1", id="which edits nothing"),
+        pytest.param("edit2:news reply2:news event3:end", "edit2", id="or is a chat no more"),
         pytest.param("post1:open", "post1", id="an opening"),
         pytest.param("edit2:news reply2:news", "reply2", id="a reply notifies, so it goes first"),
         pytest.param("edit2:news", "edit2", id="then the edit"),

@@ -39,6 +39,8 @@ def choose(rows: Sequence[Row], now: datetime, edits_from: datetime | None = Non
     that only the other has run into: no edit is sent before `edits_from`.
     """
     rows = sorted(rows, key=lambda row: row.delivery.sequence)
+    if len({row.delivery.part is Part.EVENT for row in rows}) > 1:
+        return _first(rows)  # the sink's type was changed: neither kind may overtake the other
     lanes = [lane for lane in (_told_in_order(rows), _edits(rows, edits_from)) if lane]
     return min(lanes, key=lambda lane: max(lane.due, now))
 
