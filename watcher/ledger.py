@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import json
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,7 +36,7 @@ _LONGEST_NAME = 24
 def history(
     deployment: Annotated[str, typer.Argument(help=_DEPLOYMENT)] = "",
     namespace: Annotated[str, typer.Option("--namespace", "-n")] = "",
-    since: Annotated[str, typer.Option(help="24h, 7d ago, or a time: 2026-11-22T14:00Z.")] = "",
+    since: Annotated[str, typer.Option(help="24h or 7d back, or a time: 2026-11-22T14:00Z.")] = "",
     until: Annotated[str, typer.Option(help="Likewise.")] = "",
     sink: Sink = "",
     incident: IncidentId = "",
@@ -46,6 +47,7 @@ def history(
     """Who was told what, when and how late; and who was not, and why."""
     asked = (_moment(since), *_named_by(deployment, namespace), sink, incident, limit)
     rows = _ask(config, sink, lambda store: store.history(*asked, until=_moment(until)))
+    _say_if_cut(rows, limit)
     if output == "json":
         print_json([row.as_json() for row in rows])
     elif not rows:
@@ -54,7 +56,7 @@ def history(
         columns = ("at_utc", "subject", "event", "incident", "sink", "state", "late", "why")
         _print_rows(columns, rows, lambda row: (
             row.recorded_at, _subject(row), _event(row), row.delivery.incident[-8:], _sink(row),
-            row.delivery.state, _late(row.late), _why(row),
+            row.delivery.state, _late(row), _why(row),
         ))  # fmt: skip
 
 
@@ -86,9 +88,12 @@ def list_outbox(
         return rows, {name: (await store.sink_state(name)).held_until(now) for name in sinks}
 
     rows, held = _ask(config, sink, look)
+    _say_if_cut(rows, limit)
 
     def next_at(row: LedgerRow) -> datetime | None:
-        if row.settled_at is not None or row.delivery.state is DeliveryState.INFLIGHT:
+        state, reason = row.delivery.state, row.delivery.reason
+        removed = state is DeliveryState.PARKED and reason == "sink_removed"
+        if removed or row.settled_at is not None or state is DeliveryState.INFLIGHT:
             return None
         return max(filter(None, (row.delivery.due, held[row.delivery.sink])))
 
@@ -98,16 +103,8 @@ def list_outbox(
         print("nothing waits, and nothing was given up")
     else:
         columns = (
-            "id",
-            "since_utc",
-            "subject",
-            "event",
-            "sink",
-            "state",
-            "first_tried",
-            "next",
-            "why",
-        )
+            "id", "since_utc", "subject", "event", "sink", "state", "first_tried", "next", "why",
+        )  # fmt: skip
         _print_rows(columns, rows, lambda row: (
             row.delivery.id[-8:], row.recorded_at, _subject(row), _event(row), _sink(row),
             row.delivery.state, row.first_attempt_at, _in(next_at(row), now), _why(row),
@@ -141,13 +138,11 @@ def redrive(
 
     found, done = _ask(config, sink, again)
     left = {row.delivery.id: _left_out(row, known) for row in found if row.delivery.id not in done}
-    for row in found:
-        if row.delivery.id in done:
-            d = row.delivery
-            audit.emit(
-                "notification.redriven", delivery=d.id, event_id=d.event, incident=d.incident,
-                sink=d.sink, reason=d.reason, at=now, by=by,
-            )  # fmt: skip
+    for d in (row.delivery for row in found if row.delivery.id in done):
+        audit.emit(
+            "notification.redriven", delivery=d.id, event_id=d.event, incident=d.incident,
+            sink=d.sink, reason=d.reason, at=now, by=by,
+        )  # fmt: skip
     if output == "json":
         print_json({"redriven": done, "left_out": left, "at": now, "by": by})
     else:
@@ -280,6 +275,11 @@ def _moment(text: str) -> datetime | None:
         raise WatcherError(f"{text}: neither a duration such as 24h nor a time") from None
 
 
+def _say_if_cut(rows: Sequence[LedgerRow], limit: int) -> None:
+    if len(rows) == limit:
+        print(f"only the newest {limit} are shown, --limit shows more", file=sys.stderr)
+
+
 def _print_rows(
     columns: Sequence[str],
     rows: Sequence[LedgerRow],
@@ -321,10 +321,11 @@ def _why(row: LedgerRow) -> str:
     return ", ".join(filter(None, words))
 
 
-def _late(seconds: float | None) -> str:
-    if seconds is None or seconds < 60:
-        return "" if seconds is None else f"{seconds:.1f}s"
-    return format_duration(timedelta(seconds=round(seconds)))
+def _late(row: LedgerRow) -> str:
+    if row.late is None or row.delivery.state is not DeliveryState.DELIVERED:
+        return ""
+    late = timedelta(seconds=round(row.late))
+    return f"{row.late:.1f}s" if row.late < 60 else format_duration(late)
 
 
 def _in(at: datetime | None, now: datetime) -> str:

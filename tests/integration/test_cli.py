@@ -516,6 +516,10 @@ def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
     assert (told["subject"], told["event"]) == ("shop/checkout", "deployment.degraded")
     code, out, _ = watcher("history")
     assert sorted(line.split()[5] for line in out.splitlines()[1:]) == ["hook", "oncall"]
+    assert any(line.endswith("  hook    suppressed        silenced") for line in out.splitlines())
+    assert (
+        watcher("history", "--limit", "1")[2] == "only the newest 1 are shown, --limit shows more\n"
+    )
     shown = out.splitlines()[1].split()[4]
     assert watcher("history", "--incident", shown)[1] == out  # by what a message shows of its id
     assert watcher("history", "-n", "shop")[1] == out
@@ -618,6 +622,8 @@ def test_the_outbox_tells_what_is_stuck(watcher: Watcher) -> None:
         ["shop/checkout", "degraded", "hook", "dead"],
     ] or sorted(words[3] for words in lines) == ["dead", "parked", "pending"]
     assert any("in" in words and "d" in words for words in lines), "when it is tried next"
+    (removed,) = (words for words in lines if "gone" in words)
+    assert removed[4:] == ["sink", "removed"], "nothing is tried before the sink returns"
     assert watcher("outbox", "list", "--sink", "told") == (
         0,
         "nothing waits, and nothing was given up\n",
