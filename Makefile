@@ -6,6 +6,9 @@ READY  := .venv/.ready
 WITHOUT ?=
 export WITHOUT
 
+# They share a control plane, and mostly wait for it.
+ON_PLANE := tests/controlplane tests/deploy tests/alertmanager
+
 .DEFAULT_GOAL := help
 .PHONY: help install format check quick test cover bench soak demo lock chart clean
 
@@ -33,7 +36,11 @@ ifeq ($(findstring controlplane,$(WITHOUT)),)
 	-$(BIN)/python -m tests.controlplane.binaries  # its tests tell again what is missing
 	-$(BIN)/python -m tests.deploy.tools
 endif
-	$(BIN)/python -m pytest tests
+	@echo "Two runs side by side; what $(ON_PLANE) say follows at the end."
+	@log=$$(mktemp); trap 'kill $$plane; rm -f $$log' INT TERM; \
+	$(BIN)/python -m pytest -p no:cacheprovider $(ON_PLANE) >$$log 2>&1 & plane=$$!; \
+	$(BIN)/python -m pytest tests $(ON_PLANE:%=--ignore=%); rest=$$?; \
+	wait $$plane; plane=$$?; cat $$log; rm $$log; test $$rest = 0 && test $$plane = 0
 
 cover: $(READY) ## line and branch coverage of the tests that run in this process
 	$(BIN)/python -m pytest --cov tests/unit tests/property tests/contract tests/integration tests/acceptance

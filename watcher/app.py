@@ -209,7 +209,6 @@ class Process:
         """Notice a store that fails while nothing happens, and what others have done to it."""
         queue = QueueCap(self._told, self._store, self._clock, self._reporting)
         while True:
-            await self._clock.sleep(_STORE_CHECK_SECONDS)
             try:
                 await self._forget_sinks()
                 await self._notice_redriven()
@@ -220,6 +219,7 @@ class Process:
                 self._reporting.store_refused(error)
             else:
                 self._reporting.store_works()
+            await self._clock.sleep(_STORE_CHECK_SECONDS)
 
     async def _forget_sinks(self) -> None:
         """Keep what is queued for sinks that are configured no more, and end their troubles."""

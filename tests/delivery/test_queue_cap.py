@@ -219,7 +219,7 @@ def test_a_process_at_its_cap(tmp_path: Path) -> None:
         for number in range(6):
             world.do(lambda n=number: world.server.apply(deployment("shop", f"web-{n}")))  # type: ignore[misc]
         config = world.config(tmp_path)
-        config["store"] = {"url": f"sqlite:///{tmp_path / 'watcher.db'}", "queue_cap": 10}
+        config["store"] = {"url": f"sqlite:///{tmp_path / 'watcher.db'}"}
         for name in ("dead-one", "dead-two"):
             config["sinks"].append(
                 {"name": name, "type": "webhook", "url": "http://127.0.0.1:1/closed"}
@@ -230,9 +230,16 @@ def test_a_process_at_its_cap(tmp_path: Path) -> None:
             watcher.start_fresh()
             for number in range(6):
                 world.set_ready(f"web-{number}", 0)
-            eventually(lambda: "queue.filling" in world.told, 25, lambda: world.told)
+            eventually(lambda: len(watcher.lines("notification.deferred")) >= 12)
+            watcher.kill()
+            watcher.config["store"] |= {"queue_cap": 10}
+            watcher.start()
+            eventually(lambda: "queue.filling" in world.told, 10, lambda: world.told)
             [withheld] = eventually(
-                lambda: [e["reason"] for e in watcher.audit if e["event"] == "dead_man.withheld"],
+                lambda: (
+                    [e["reason"] for e in watcher.audit if e["event"] == "dead_man.withheld"]
+                    or None
+                ),
                 15,
             )
             assert withheld == "the queue is full"
