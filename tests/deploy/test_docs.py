@@ -108,7 +108,7 @@ def test_a_receiver_can_verify(
 def test_the_shown_payload_is_what_is_sent() -> None:
     [shown] = map(json.loads, blocks("webhooks.md", "json"))
     VALIDATOR.validate(shown)
-    sent = envelope(notification(event(Edge.DEGRADED)))
+    sent = envelope(notification(event(Edge.DEGRADED, was_critical=True)))
     assert shown == json.loads(json.dumps(sent, default=str))
 
 

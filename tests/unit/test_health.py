@@ -1,7 +1,9 @@
 """The verdicts of reference/health.md §2, §3 and §6, a snapshot a line, each beside its neighbours."""
 
 import math
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from watcher.core.baseline import NOTHING_KNOWN, notice, settle
 from watcher.core.health import assess
 from watcher.core.model import Assessment, Baseline, Health, Severity
 from watcher.core.policy import HealthPolicy
+from watcher.core.words import REASONS
 
 POLICY = HealthPolicy()
 IN_FLIGHT = "ReplicaSetUpdated"
@@ -468,3 +471,10 @@ def test_critical_is_nothing_serves(obj, before, ago):
         assert verdict.severity is (Severity.WARNING if pods else Severity.CRITICAL)
     else:
         assert verdict.severity is None
+
+
+def test_the_docs_explain_every_reason_and_every_health() -> None:
+    """docs/health.md has each reason that a message can give in its tables, and no other."""
+    text = (Path(__file__).parents[2] / "docs" / "health.md").read_text()
+    cells = re.findall(r"^\| (`[^|]*`) \|", text, re.M)
+    assert sorted(re.findall(r"\w+", " ".join(cells))) == sorted([*REASONS, *Health])
