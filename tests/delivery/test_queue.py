@@ -75,7 +75,7 @@ async def test_an_idle_system_tells_within_two_seconds(tmp_path: Path) -> None:
 CONSOLE = """
 import asyncio, sys
 from tests.events import event, notification
-from watcher.core.model import Edge
+from watcher.core.events import Edge
 from watcher.errors import SinkError
 from watcher.sinks.console import Console
 
