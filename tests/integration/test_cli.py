@@ -418,6 +418,8 @@ def test_config_validate_says_ok_of_what_can_run(watcher: Watcher) -> None:
                      "sinks.0.secrets: environment variable NOT_HERE is not set", id="a secret"),
         pytest.param({"sinks": [SIGNED | {"ca_file": "ca.pem"}]},
                      "sinks.0.ca_file: file ca.pem cannot be read", id="a CA"),
+        pytest.param({"sinks": [SIGNED | {"client_key": "key\0.pem"}]},
+                     "sinks.0.client_key: file key.pem cannot be read", id="a name of no file"),
         pytest.param({"kubeconfig": "none"},
                      "clusters.0: kubeconfig none: there is no such file", id="a kubeconfig"),
     ],

@@ -228,12 +228,13 @@ def _words(details: ErrorDetails) -> str:
 
 
 def unusable_files(config: Config) -> list[str]:
-    """Certificates and keys that cannot be read here."""
+    """Certificates and keys that cannot be read here; a name with a NUL in it is that of no file."""
     return [
         f"{place}.{key}: file {path} cannot be read"
         for place, section in _sections(config).items()
         for key in ("ca_file", "client_cert", "client_key")
-        if (path := getattr(section, key, None)) is not None and not os.access(path, os.R_OK)
+        if (path := getattr(section, key, None)) is not None
+        and ("\0" in str(path) or not os.access(path, os.R_OK))
     ]
 
 
