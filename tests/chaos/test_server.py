@@ -52,8 +52,12 @@ async def test_who_was_stopped_in_a_transaction_does_not_hold_up_the_next(
 
 @pytest.mark.timeout(30)
 async def test_a_server_that_is_killed_and_comes_back(postgres: Postgres, writer: SqlStore) -> None:
-    """Errors meanwhile, at once; afterwards all that was committed is there and the writer goes on."""
+    """Errors meanwhile, at once; afterwards all that was committed is there and the writer goes on.
+
+    No connection is kept that would fail once more, however much later it is used.
+    """
     await writer.record(told(event(1)), NOW)
+    assert await writer.next_due("hook") == NOW
     postgres.kill()
     try:
         for _ in range(2):
@@ -62,6 +66,7 @@ async def test_a_server_that_is_killed_and_comes_back(postgres: Postgres, writer
     finally:
         postgres.start()
     await writer.renew()
+    assert await writer.next_due("hook") == NOW
     (claimed,) = await writer.claim("hook", NOW, 1)
     assert claimed.event == event(1)
 

@@ -54,7 +54,7 @@ class Transactions:
         self._deposed = ""
         """Why nothing may be written before the store has been read anew."""
         self._connections: dict[Engine, Connection] = {}
-        """Kept from one transaction to the next, unless it has failed: the pool takes its time."""
+        """Kept from one transaction to the next, until one fails: the pool takes its time."""
         self._cut = cut
         self._in_use: object = None
         """The driver's connection of the transaction that runs."""
@@ -81,9 +81,12 @@ class Transactions:
         self._release()
 
     def _disconnect(self) -> None:
-        for db in self._connections.values():
-            db.close()
+        self._return_to_pool()
         self._reads.dispose()
+
+    def _return_to_pool(self) -> None:
+        while self._connections:
+            self._connections.popitem()[1].close()
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         """Checked in the very transaction: what was stopped in between writes nothing any more."""
@@ -123,6 +126,7 @@ class Transactions:
                 _commit(db)
             except BaseException:
                 db.close()
+                self._return_to_pool()  # which knows what else went with the server
                 raise
             self._connections[engine] = db
             return result
