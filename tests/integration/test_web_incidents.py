@@ -104,7 +104,11 @@ async def test_one_incident_has_all_that_is_on_record(store: Store, get: Get) ->
 @pytest.mark.parametrize(
     ("path", "status", "words"),
     [
-        ("/api/incidents/unheard-of", 404, "no incident has this id"),
+        (
+            "/api/incidents/unheard-of",
+            404,
+            "no incident has this id, of which messages show the end",
+        ),
         ("/api/incidents?open=maybe", 400, "open must be true|false"),
         ("/api/incidents?open=", 400, "open must be true|false"),
         ("/api/incidents?limit=0", 400, "limit must be"),

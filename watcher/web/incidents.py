@@ -43,7 +43,7 @@ class Incidents:
         name = request.match_info["id"]
         newest = await self._ask(self._store.incidents(incident=name))
         if not newest:
-            raise web.HTTPNotFound(text="no incident has this id")
+            raise web.HTTPNotFound(text="no incident has this id, of which messages show the end")
         events = await self._ask(self._store.events(name))
         rows = await self._ask(self._store.history(incident=name, limit=_MOST))
         told = [{"id": each.id, "type": each.type} | _plain(each) for each in events[-_MOST:]]
