@@ -113,7 +113,10 @@ class Dispatcher:
                 await self._clock.wait(self._woken, until)
         finally:
             self._unsure, self._lent = True, False
-            await self._drain()
+            ending = asyncio.ensure_future(self._drain())
+            while not ending.done():  # a shutdown soon after a reload cuts nothing short
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([ending])
 
     async def start(self) -> None:
         """Take over what the process before, or this one in an earlier term, knew of the sink."""
@@ -272,11 +275,9 @@ class Dispatcher:
 
     async def _drain(self) -> None:
         tasks = tuple(self._in_flight.values())
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._grace.total_seconds()):
-                    await self.finish()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace.total_seconds()):
+                await self.finish()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

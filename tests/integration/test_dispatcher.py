@@ -501,14 +501,18 @@ async def test_a_crash_in_mid_send(
 async def test_a_shutdown_lets_sends_finish(
     store: WatchedStore, clock: ManualClock, dispatch: Build
 ) -> None:
-    """What is under way has its grace and is settled; the rest stays for the next start."""
+    """What is under way has its grace and is settled; the rest stays for the next start.
+
+    So too if it was about to end already: a reload had changed its sink.
+    """
     await store.record(told(*outage(1)), NOW)
     sink = ScriptedSink(clock)
     sink.open.clear()
     running = asyncio.create_task(dispatch(sink, clock).run())
     await asyncio.wait_for(_until(lambda: bool(sink.sent)), 5)
-    running.cancel()
-    await asyncio.wait([running], timeout=0.05)
+    for _ in range(2):
+        running.cancel()
+        await asyncio.wait([running], timeout=0.05)
     sink.open.set()
     with pytest.raises(asyncio.CancelledError):
         await running
