@@ -20,10 +20,9 @@ def make_cluster(
     """Build the adapter of one API server; raises ConfigError for credentials that cannot be found."""
     auth = find_auth(clock, settings.kubeconfig, settings.context, strict_x509=settings.strict_x509)
     scopes, selector = settings.namespaces or ("",), settings.label_selector
-    timings = Timings(probe=config.heartbeat.timeout.total_seconds())
-    return KubeCluster(
-        settings.name, auth, clock, scopes=scopes, label_selector=selector, timings=timings
-    )
+    seconds = Timings(probe=config.heartbeat.timeout.total_seconds())
+    name = settings.name
+    return KubeCluster(name, auth, clock, scopes=scopes, label_selector=selector, timings=seconds)
 
 
 def make_sink(settings: options.SinkSettings, clock: Clock) -> Sink:

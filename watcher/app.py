@@ -99,9 +99,8 @@ class Process:
     def _put_in_force(self, config: options.Config, sinks: Mapping[str, Sink]) -> None:
         """Exchange everything in one go: nothing in here can fail, or wait."""
         self._told_sinks[:] = [sink for name, sink in sinks.items() if name in config.told]
-        self._told[:] = [
-            replace(sink.traits, routed=name in config.told) for name, sink in sinks.items()
-        ]
+        traits = {name: sink.traits for name, sink in sinks.items()}
+        self._told[:] = [replace(of, routed=name in config.told) for name, of in traits.items()]
         dispatchers = {
             name: self.dispatchers[name]
             if self._sinks.get(name) is sink

@@ -53,15 +53,9 @@ def _notification(
 ) -> Notification:
     late, late_reason = _lateness(claim, clock.now(), in_the_way)
     message = compose(
-        claim.event,
-        latest=claim.latest,
-        part=part,
-        covers=claim.covers,
-        members=claim.members,
-        now=clock.wall(),
-        late=late,
-        late_reason=late_reason,
-    )
+        claim.event, latest=claim.latest, part=part, covers=claim.covers, members=claim.members,
+        now=clock.wall(), late=late, late_reason=late_reason,
+    )  # fmt: skip
     maybe_since = claim.recorded_at if claim.ambiguous else None
     delivery, event = claim.delivery.id, claim.event
     return Notification(delivery, part, message, event, claim.thread, plain, maybe_since)

@@ -238,9 +238,8 @@ def migrate(config: ConfigFile = None) -> None:
     if before is None:
         print(f"schema created at {after}")
     else:
-        print(
-            f"schema {after}: nothing to do" if before == after else f"schema {before} -> {after}"
-        )
+        done = f"schema {after}: nothing to do"
+        print(done if before == after else f"schema {before} -> {after}")
 
 
 app.command()(ledger.history)
@@ -275,10 +274,8 @@ def validate(config: ConfigFile = None) -> None:
     for problem in (*missing, *_doubtful(settings)):
         print(f"warning: {visible(problem)}", file=sys.stderr)
     names = ", ".join(f"{sink.name} ({sink.type})" for sink in settings.sinks)
-    verdict = (
-        "`watcher run` would refuse it here, for want of files or variables" if missing else "ok"
-    )
-    print(f"{verdict}: {len(settings.clusters)} cluster(s); sinks: {names}")
+    refused = "`watcher run` would refuse it here, for want of files or variables"
+    print(f"{refused if missing else 'ok'}: {len(settings.clusters)} cluster(s); sinks: {names}")
 
 
 def _no_access(settings: "Config") -> Iterator[str]:

@@ -54,9 +54,8 @@ async def demo(keep: bool, console: Console) -> None:
         audit.configure(log, "info", json=True)
         async with FakeSlack(clock) as slack:
             config = _config(server, slack, Path(folder))
-            process = asyncio.create_task(
-                run(config, clock=clock, ready=started.set_result, stop=stop)
-            )
+            life = run(config, clock=clock, ready=started.set_result, stop=stop)
+            process = asyncio.create_task(life)
             play = asyncio.create_task(_play(_Stage(server, slack, clock, console), started))
             try:
                 await asyncio.wait({process, play}, return_when=asyncio.FIRST_COMPLETED)
@@ -171,10 +170,8 @@ async def _play(stage: _Stage, started: asyncio.Future[Process]) -> None:
 
 
 def _channel(slack: FakeSlack) -> Panel:
-    about = "one message an incident, its history in the thread"
-    return Panel(
-        Text(slack.render()), title="#oncall as it stands now", subtitle=about, padding=(1, 2)
-    )
+    title, about = "#oncall as it stands now", "one message an incident, its history in the thread"
+    return Panel(Text(slack.render()), title=title, subtitle=about, padding=(1, 2))
 
 
 def _print_audit(console: Console, lines: list[str]) -> None:

@@ -226,15 +226,7 @@ class Dispatcher:
         end = Settlement(name, verdict.state, now, verdict.due, why, error.detail)
         end = replace(end, counted=verdict.counted, ambiguous=error.ambiguous)
         await self._settle(end, state)
-        match verdict.state:
-            case DeliveryState.DEAD:
-                self._reporting.abandoned(claim, error)
-            case DeliveryState.EXPIRED:
-                self._reporting.expired(claim)
-            case DeliveryState.PARKED:
-                self._reporting.parked(claim, error, verdict.due or now)
-            case _:
-                self._reporting.deferred(claim, error, verdict.due or now)
+        self._reporting.failed(claim, error, verdict)
         lost = verdict.state is DeliveryState.EXPIRED
         if lost or error.outcome is Outcome.RETRY_SLOWLY or self._fails_for_long(now):
             await self._tell(str(error), now, lost=lost)

@@ -34,6 +34,10 @@ class ClusterError(WatcherError):
     """An API server did not give what was asked."""
 
     cause_label = "error"
+    """As metrics and the log have it: of each kind its name."""
+
+    def __init_subclass__(cls, label: str = "") -> None:
+        cls.cause_label = label or cls.__name__.lower()
 
     def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
         self.retry_after = retry_after
@@ -43,40 +47,28 @@ class ClusterError(WatcherError):
 class Expired(ClusterError):
     """410: the resource version is too old; only a new list helps."""
 
-    cause_label = "expired"
-
 
 class Forbidden(ClusterError):
     """403: authenticated, but a right is missing; the message names verb, resource and scope."""
-
-    cause_label = "forbidden"
 
 
 class Unauthorized(ClusterError):
     """401: the credentials were not accepted."""
 
-    cause_label = "unauthorized"
-
 
 class Throttled(ClusterError):
     """429: alive, and asks to be asked less."""
-
-    cause_label = "throttled"
 
 
 class Unreachable(ClusterError):
     """No answer, or a 5xx one."""
 
-    cause_label = "unreachable"
-
 
 class Protocol(ClusterError):
     """An answer that the API does not allow."""
 
-    cause_label = "protocol"
 
-
-class NotFound(Protocol):
+class NotFound(Protocol, label="protocol"):
     """404: it is not there, and neither is anything that could be taken for it."""
 
 

@@ -79,20 +79,15 @@ class Follower:
     def _begin(self) -> None:
         """Know nothing, and record nothing."""
         cluster, reporter, now = self.cluster, self.reporter, self.clock.now()
-        self.view = ClusterView(
-            cluster.name, cluster.scopes, cluster.stream, self.reach.stream_silent_for, now
-        )
-        self.views.clusters[cluster.name] = self.view
-        self._recorder = Recorder(
+        silent_for, scopes = self.reach.stream_silent_for, cluster.scopes
+        self.view = view = ClusterView(cluster.name, scopes, cluster.stream, silent_for, now)
+        self.views.clusters[cluster.name] = view
+        self._recorder = recorder = Recorder(
             cluster.name, self.store, self.audiences, reporter.recorded, reporter.store_refused,
             self.couriers,
         )  # fmt: skip
-        self.observer = Observer(
-            self.view, self._recorder, self.health, cluster.look, cluster.selective
-        )
-        self.heartbeat = Heartbeat(
-            self.view, self._recorder, self.reach, now, self.observer.meanwhile
-        )
+        self.observer = Observer(view, recorder, self.health, cluster.look, cluster.selective)
+        self.heartbeat = Heartbeat(view, recorder, self.reach, now, self.observer.meanwhile)
 
     async def restore(self) -> None:
         """Record from now on: as after a restart, from what the store knows and what is in view.

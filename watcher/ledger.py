@@ -45,8 +45,10 @@ def history(
     config: ConfigFile = None,
 ) -> None:
     """Who was told what, when and how late; and who was not, and why."""
-    asked = (_moment(since), *_named_by(deployment, namespace), sink, incident, limit)
-    rows = _ask(config, sink, lambda store: store.history(*asked, until=_moment(until)))
+    first, last, (within, name) = _moment(since), _moment(until), _named_by(deployment, namespace)
+    rows = _ask(config, sink, lambda store: store.history(
+        limit, since=first, until=last, namespace=within, name=name, sink=sink, incident=incident,
+    ))  # fmt: skip
     _say_if_cut(rows, limit)
     if output == "json":
         print_json([row.as_json() for row in rows])

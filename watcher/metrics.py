@@ -30,15 +30,13 @@ class Metrics(Collector):
 
     def __init__(self, view: View, clock: Clock, sinks: Sequence[str] = ()) -> None:
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = prometheus.CollectorRegistry()
+        self.registry = to = prometheus.CollectorRegistry()
         self._view = view
         self._clock = clock
         self._reasons: set[str] = set()
-        counter = partial(prometheus.Counter, namespace=_NAMES, registry=self.registry)
-        gauge = partial(prometheus.Gauge, namespace=_NAMES, registry=self.registry)
-        histogram = partial(
-            prometheus.Histogram, namespace=_NAMES, registry=self.registry, buckets=_LATENCIES
-        )
+        counter = partial(prometheus.Counter, namespace=_NAMES, registry=to)
+        gauge = partial(prometheus.Gauge, namespace=_NAMES, registry=to)
+        histogram = partial(prometheus.Histogram, namespace=_NAMES, registry=to, buckets=_LATENCIES)
         self.transitions = counter("transitions", "Recorded edges", ["cluster", "edge"])
         self.notifications = counter("notifications", "What became of them", ["sink", "outcome"])
         self.failures = counter("notification_failures", "Failed attempts", ["sink", "reason"])
@@ -63,9 +61,7 @@ class Metrics(Collector):
         self.dead_man_withheld = gauge("dead_man_withheld", "Whether there is a reason for none")
         self.config_in_force = gauge("config_last_reload_successful", "Whether the newest counts")
         self.config_in_force.set(1)
-        build = prometheus.Info(
-            "build", "The running version", namespace=_NAMES, registry=self.registry
-        )
+        build = prometheus.Info("build", "The running version", namespace=_NAMES, registry=to)
         build.info({"version": __version__})
         for sink in sinks:
             self.sink_parked.labels(sink).set(0)
@@ -112,9 +108,8 @@ class Metrics(Collector):
             if (seconds := cluster.age(now)) is not None:
                 age.add_metric([name], seconds.total_seconds())
             phases = (cluster.phase, *(each.phase for each in tracked))
-            open_now = Tally(
-                p.incident.severity for p in phases if isinstance(p, Firing | Clearing)
-            )
+            told = [p.incident for p in phases if isinstance(p, Firing | Clearing)]
+            open_now = Tally(incident.severity for incident in told)
             for severity in Severity:
                 incidents.add_metric([name, severity], open_now[severity])
             shown = cluster.shown(now)

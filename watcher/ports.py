@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import msgspec
 from msgspec import Struct
@@ -200,6 +200,19 @@ Queued = tuple[str, DeliveryState, int, datetime]
 """Of a sink and an open state: how many rows, and when the oldest was recorded."""
 
 
+class Wanted(TypedDict, total=False):
+    """Which deliveries: what is empty or left out fits all, and of an id its end is enough."""
+
+    since: datetime | None
+    until: datetime | None
+    namespace: str
+    name: str
+    sink: str
+    incident: str
+    delivery: str
+    states: Collection[DeliveryState]
+
+
 class Store(Protocol):
     """The record. Every method is one transaction and raises StoreError when it did not happen."""
 
@@ -275,20 +288,8 @@ class Store(Protocol):
     async def queue(self, now: datetime) -> Sequence[Queued]:
         """What waits, by sink and state."""
 
-    async def history(
-        self,
-        since: datetime | None = None,
-        namespace: str = "",
-        name: str = "",
-        sink: str = "",
-        incident: str = "",
-        limit: int = 200,
-        *,
-        until: datetime | None = None,
-        delivery: str = "",
-        states: Collection[DeliveryState] = (),
-    ) -> Sequence[LedgerRow]:
-        """Deliveries, newest first; of an id its end is enough."""
+    async def history(self, limit: int = 200, **wanted: Unpack[Wanted]) -> Sequence[LedgerRow]:
+        """Deliveries, newest first."""
 
     async def redrive(
         self, ids: Sequence[str], at: datetime, by: str, *, after_end: bool

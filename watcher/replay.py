@@ -123,15 +123,9 @@ class Stage:
         """Start the process: it takes up its store and lists."""
         self._back_at = None
         self._follower = Follower(
-            self,
-            View(),
-            self._store,
-            self._clock,
-            (Audience("replay"),),
-            self._timeline.health,
-            self._timeline.heartbeat,
-            self,
-        )
+            self, View(), self._store, self._clock, (Audience("replay"),), self._timeline.health,
+            self._timeline.heartbeat, self,
+        )  # fmt: skip
         await self._follower.restore()
         news = self._whole() if self._up else [Broken("", _DOWN)]
         await self._follower.step(self._clock.now(), news)

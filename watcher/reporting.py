@@ -7,6 +7,7 @@ from typing import Any, Final
 from watcher import audit
 from watcher.core.delivery import Delivery, DeliveryState
 from watcher.core.events import ENDS, Edge, Event
+from watcher.core.retry import Verdict
 from watcher.errors import Deposed, SinkError, StoreError
 from watcher.metrics import Metrics
 from watcher.ports import Applied, Broken, Claim, Deleted, Listed, Probe, Record, WatchEvent
@@ -19,6 +20,9 @@ _EDGES: Final = {
     Edge.RECOVERED: ("incident.resolved", "digest.ended"),
     Edge.CLOSED: ("incident.closed", "digest.ended"),
 }
+_FAILED: Final = {
+    DeliveryState.PENDING: "deferred", DeliveryState.PARKED: "parked", DeliveryState.DEAD: "abandoned",
+}  # fmt: skip
 _STORE: Final = ("", "store")  # no cluster has no name
 _PING: Final = ("", "ping")
 
@@ -125,15 +129,6 @@ class Reporting:
         """So much of its cap the queue takes."""
         self._metrics.queue_fill.set(share)
 
-    def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
-        """It failed and will be tried again."""
-        self._failed("deferred", claim, error, until)
-
-    def parked(self, claim: Claim, error: SinkError, until: datetime) -> None:
-        """The sink needs a human; its queue is kept."""
-        self._metrics.sink_parked.labels(claim.delivery.sink).set(1)
-        self._failed("parked", claim, error, until)
-
     def restated(self, sink: str, missed: Sequence[SinkError], *, nobody: bool = False) -> None:
         """A level-triggered sink was told all that stands, but for some of its peers, or all."""
         for error in missed:
@@ -143,9 +138,22 @@ class Reporting:
         else:
             self._view.sink_troubles.pop(sink, None)
 
-    def abandoned(self, claim: Claim, error: SinkError) -> None:
-        """The sink will never take this one."""
-        self._failed("abandoned", claim, error)
+    def failed(self, claim: Claim, error: SinkError, end: Verdict) -> None:
+        """It is tried again, given up, or kept in the queue of a sink that needs a human."""
+        if end.state is DeliveryState.EXPIRED:
+            self.expired(claim)
+            return
+        self.catch_up()
+        sink = claim.delivery.sink
+        if end.due is not None:
+            self._view.sink_troubles[sink] = str(error)
+        if end.state is DeliveryState.PARKED:
+            self._metrics.sink_parked.labels(sink).set(1)
+        self._metrics.failed(sink, error.reason)
+        self._notified(
+            _FAILED[end.state], claim.delivery, reason=error.reason, error=error.detail, due=end.due,
+            attempts=claim.attempts + 1, ambiguous=claim.ambiguous or error.ambiguous,
+        )  # fmt: skip
 
     def expired(self, claim: Claim) -> None:
         """It is older than is of use to anybody."""
@@ -203,19 +211,6 @@ class Reporting:
         """Keep why it fails, and say whether that is news."""
         before, self._wrong[of] = self._wrong.get(of), why
         return why != before
-
-    def _failed(
-        self, outcome: str, claim: Claim, error: SinkError, until: datetime | None = None
-    ) -> None:
-        self.catch_up()
-        sink = claim.delivery.sink
-        if until is not None:
-            self._view.sink_troubles[sink] = str(error)
-        self._metrics.failed(sink, error.reason)
-        self._notified(
-            outcome, claim.delivery, reason=error.reason, error=error.detail, due=until,
-            attempts=claim.attempts + 1, ambiguous=claim.ambiguous or error.ambiguous,
-        )  # fmt: skip
 
     def catch_up(self) -> None:
         """Echo what was committed and is not echoed yet, before what has followed from it."""

@@ -80,9 +80,8 @@ class Roster:
         """These are all there are in that scope."""
         known = {uid for uid, t in self._view.tracked.items() if t.scope == scope}
         known |= {uid for uid, (its, _) in self.unjudged.items() if its == scope}
-        known |= {
-            uid for uid, saved in self.remembered.items() if scope in ("", saved.subject.namespace)
-        }
+        saved = self.remembered.items()
+        known |= {uid for uid, row in saved if scope in ("", row.subject.namespace)}
         if missing := known - {s.uid for s in snapshots}:
             names = {(s.namespace, s.name) for s in snapshots}
             for uid in missing:
@@ -116,10 +115,12 @@ class Roster:
             t, unseen = self._view.tracked.get(uid), self._view.restored_at == now
             last = facts(t.snapshot) if t is not None else None
             after, transition = transitions.close(phase, resolution, now)
-            draft = Draft(
-                subject, after, None, transition, last, unseen=unseen, forget=True, before=phase
+            yield (
+                uid,
+                Draft(
+                    subject, after, None, transition, last, unseen=unseen, forget=True, before=phase
+                ),
             )
-            yield uid, draft
 
     def forget(self, uid: str) -> None:
         """Its end is committed."""

@@ -71,10 +71,7 @@ def read(lines: Iterable[str], place: str = "timeline") -> Timeline:
                 raise ValueError("`at` goes back")
             if not 1970 <= step.at.year <= (step.at + step.down).year < 9000:
                 raise ValueError("`at` is too far away to be meant")
-        except (
-            ValueError,
-            OverflowError,
-        ) as error:  # msgspec's and pydantic's are ValueErrors, too
+        except (ValueError, OverflowError) as error:  # ValueErrors: msgspec's and pydantic's, too
             raise ReplayError(f"{place}:{number}: {error}") from error
         base = step.at if base is None and isinstance(row["at"], str) else base
         steps.append(step)

@@ -45,37 +45,31 @@ class Trouble:
         self, why: str, since: datetime, now: datetime, *, critical: bool = False
     ) -> None:
         """Tell once that it fails, and once more when that is critical: something is lost, or full."""
+        severity = Severity.CRITICAL if critical else Severity.WARNING
+        edge = Edge.DEGRADED
         async with self._turn:
-            await self._begins(why, since, now, critical)
+            if isinstance(self._phase, Firing):
+                incident = self._phase.incident
+                if incident.severity is Severity.CRITICAL or not critical:
+                    return
+                edge, sequence = Edge.UPDATED, incident.sequence + 1
+                incident = replace(incident, severity=severity, message=why, sequence=sequence)
+            else:
+                name = incident_id(now, self._subject.uid)
+                incident = Incident(name, now, since, self._begun, severity, why, sequence=1)
+            incident = replace(incident, was_critical=critical)
+            told = Transition(edge, now, incident, worsened=edge is Edge.UPDATED)
+            await self._commit(Firing(incident), told, now)
 
     async def ends(self, now: datetime, resolution: Resolution | None = None) -> None:
         """Tell that it works again, or for which other reason that is over."""
         async with self._turn:
-            await self._ends(now, resolution)
-
-    async def _begins(self, why: str, since: datetime, now: datetime, critical: bool) -> None:
-        severity = Severity.CRITICAL if critical else Severity.WARNING
-        edge = Edge.DEGRADED
-        if isinstance(self._phase, Firing):
-            incident = self._phase.incident
-            if incident.severity is Severity.CRITICAL or not critical:
-                return
-            edge, sequence = Edge.UPDATED, incident.sequence + 1
-            incident = replace(incident, severity=severity, message=why, sequence=sequence)
-        else:
-            name = incident_id(now, self._subject.uid)
-            incident = Incident(name, now, since, self._begun, severity, why, sequence=1)
-        incident = replace(incident, was_critical=critical)
-        edge_told = Transition(edge, now, incident, worsened=edge is Edge.UPDATED)
-        await self._commit(Firing(incident), edge_told, now)
-
-    async def _ends(self, now: datetime, resolution: Resolution | None) -> None:
-        if isinstance(self._phase, Firing):
-            incident = self._phase.incident
-            reason = incident.reason if resolution else self._over
-            incident = replace(incident, sequence=incident.sequence + 1, reason=reason)
-            edge = Edge.CLOSED if resolution else Edge.RECOVERED
-            await self._commit(Steady(), Transition(edge, now, incident, resolution), now)
+            if isinstance(self._phase, Firing):
+                incident = self._phase.incident
+                reason = incident.reason if resolution else self._over
+                incident = replace(incident, sequence=incident.sequence + 1, reason=reason)
+                edge = Edge.CLOSED if resolution else Edge.RECOVERED
+                await self._commit(Steady(), Transition(edge, now, incident, resolution), now)
 
     async def _commit(self, phase: Phase, transition: Transition, now: datetime) -> None:
         over = isinstance(phase, Steady)

@@ -59,7 +59,7 @@ async def test_every_commit_outlives_the_power(tmp_path: Path) -> None:
     event.listen(Engine, "commit", commits)
     store = open_store(f"sqlite:///{path}", exclusive=True)
     try:
-        with store._reads.connect() as db:
+        with store.engine.connect() as db:
             db.exec_driver_sql("PRAGMA wal_autocheckpoint = 20")
         for number in range(COMMITS):
             opening = make.event(number)

@@ -65,7 +65,7 @@ async def test_only_the_owner_may_read_the_file(url: str, path: Path) -> None:
 async def test_a_commit_survives_the_power(url: str) -> None:
     """Each commit is on disk when it returns, and readers do not wait for it."""
     store = opened(url)
-    with store._reads.connect() as db:
+    with store.engine.connect() as db:
         pragmas = {
             name: db.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -322,7 +322,7 @@ def _limit_pages(store: SqlStore, pages: int) -> None:
 async def test_a_locked_database(url: str, path: Path) -> None:
     """Another program's lock is an error in the end, and no wait for ever; afterwards all is well."""
     store = opened(url)
-    with store._reads.connect() as db:
+    with store.engine.connect() as db:
         db.exec_driver_sql("PRAGMA busy_timeout = 50")
     with closing(sqlite3.connect(path, isolation_level=None)) as rival:
         rival.execute("BEGIN IMMEDIATE")

@@ -13,6 +13,7 @@ from watcher.clock import SystemClock
 from watcher.core.delivery import Delivery, DeliveryState, Outcome, Part
 from watcher.core.events import Edge, Event
 from watcher.core.model import Json
+from watcher.core.retry import Verdict
 from watcher.dispatcher import Dispatcher
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Claim, Clock, Notification, Record, Store, Traits
@@ -86,14 +87,10 @@ class Reports:
     def superseded(self, by: Delivery, delivery: Delivery) -> None:
         self.lines.append(f"superseded {delivery.part}{delivery.sequence} by {by.part}")
 
-    def deferred(self, claim: Claim, error: SinkError, until: datetime) -> None:
-        self._line(f"deferred {error.reason}", claim)
-
-    def parked(self, claim: Claim, error: SinkError, until: datetime) -> None:
-        self._line(f"parked {error.reason}", claim)
-
-    def abandoned(self, claim: Claim, error: SinkError) -> None:
-        self._line(f"abandoned {error.reason}", claim)
+    def failed(self, claim: Claim, error: SinkError, end: Verdict) -> None:
+        words = {DeliveryState.PENDING: "deferred", DeliveryState.DEAD: "abandoned"}
+        reason = "" if end.state is DeliveryState.EXPIRED else f" {error.reason}"
+        self._line(f"{words.get(end.state, end.state)}{reason}", claim)
 
     def expired(self, claim: Claim) -> None:
         self._line("expired", claim)

@@ -19,6 +19,7 @@ from watcher.core.delivery import Delivery, DeliveryState, Outcome, Part
 from watcher.core.events import Edge, Event, Resolution
 from watcher.core.model import DeploymentSnapshot, Severity, Subject
 from watcher.core.phases import Pending
+from watcher.core.retry import Verdict
 from watcher.errors import Expired, SinkError, StoreError, Throttled, Unreachable
 from watcher.metrics import Metrics
 from watcher.ports import Applied, Broken, Claim, Deleted, Listed, Opened, Probe, Record
@@ -29,6 +30,8 @@ from watcher.view import View
 DOCS = Path(__file__).parents[2] / "docs" / "audit.md"
 OPENED = event(Edge.DEGRADED)
 LATER = OPENED.at + timedelta(seconds=8)
+DEFERRED = Verdict(DeliveryState.PENDING, LATER)
+PARKED = Verdict(DeliveryState.PARKED, LATER)
 REFUSED = SinkError("bad_token", Outcome.PARK, detail="HTTP 401")
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -98,8 +101,8 @@ def everything(reporting: Reporting) -> None:
         )
     )
     reporting.sent(claim(), LATER, timedelta(seconds=1))
-    reporting.deferred(claim(), REFUSED, LATER)
-    reporting.parked(claim(), REFUSED, LATER)
+    reporting.failed(claim(), REFUSED, DEFERRED)
+    reporting.failed(claim(), REFUSED, PARKED)
     for edge, reason in ((Edge.DEGRADED, "sink.failing"), (Edge.RECOVERED, "sink.restored")):
         sink = event(edge, subject=Subject("", name="oncall"), reason=reason)
         reporting.recorded(Record(events=(sink,)))
@@ -109,7 +112,7 @@ def everything(reporting: Reporting) -> None:
     fault = Pending(BEGAN, LATER, LATER - BEGAN, "none_available", Severity.CRITICAL, "0 of 3")
     reporting.recorded(Record(debounced=((CHECKOUT, fault),)))
     audit.emit("sink.removed", sink="old", deliveries=3)
-    reporting.abandoned(claim(), REFUSED)
+    reporting.failed(claim(), REFUSED, Verdict(DeliveryState.DEAD))
     reporting.superseded(claim().delivery, delivery(event(Edge.UPDATED, 1, 2)))
     reporting.expired(claim())
     reporting.watched("c", (Listed("", ()), Broken("", Expired("too old"))))
@@ -247,7 +250,7 @@ def test_a_secret_is_hidden_wherever_it_comes_from(lines: Lines, reporting: Repo
     hide("https://hooks.example.com/services/T0/B0/audit-secret")
     path = "/services/T0/B0/audit-secret"
     error = SinkError("refused", Outcome.RETRY, detail=f"POST {path} failed")
-    reporting.deferred(claim(), error, LATER)
+    reporting.failed(claim(), error, DEFERRED)
     reporting.store_refused(StoreError(path))
     audit.emit("config.loaded", source="f", clusters=[path], sinks=[], told=[])
     logging.getLogger("aiohttp").error("cannot reach %s", path)
@@ -337,7 +340,7 @@ def test_a_parked_sink_shows_until_it_works_again(
     reporting: Reporting, metrics: Metrics, view: View
 ) -> None:
     assert value(metrics, "sink_parked", sink="oncall") == 0
-    reporting.parked(claim(), REFUSED, LATER)
+    reporting.failed(claim(), REFUSED, PARKED)
     assert value(metrics, "sink_parked", sink="oncall") == 1
     assert view.sink_troubles == {"oncall": "bad_token: HTTP 401"}
     reporting.answers("oncall")
@@ -370,9 +373,9 @@ def test_failed_probes_are_counted_by_reason(reporting: Reporting, metrics: Metr
 def test_a_sink_that_answers_ever_something_else_does_not_fill_the_metrics(
     reporting: Reporting, metrics: Metrics
 ) -> None:
-    reporting.deferred(claim(), SinkError("x" * 10_000, Outcome.RETRY), LATER)
+    reporting.failed(claim(), SinkError("x" * 10_000, Outcome.RETRY), DEFERRED)
     for number in range(1000):
-        reporting.deferred(claim(), SinkError(f"brand_new_{number}", Outcome.RETRY), LATER)
+        reporting.failed(claim(), SinkError(f"brand_new_{number}", Outcome.RETRY), DEFERRED)
     text = metrics.render(()).decode()
     series = [line for line in text.splitlines() if line.startswith("watcher_notification_fail")]
     assert len(series) == 51

@@ -144,9 +144,7 @@ def find_auth(
         return Auth(lambda _: official.in_cluster(service_account, environ, strict_x509))
     usual = environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
     paths = str(kubeconfig) if kubeconfig else usual
-    return Auth(
-        lambda chosen: official.from_files(paths, chosen, environ, clock, strict_x509), context
-    )
+    return Auth(lambda of: official.from_files(paths, of, environ, clock, strict_x509), context)
 
 
 class TokenFile:

@@ -101,9 +101,8 @@ def from_plain(value: object) -> tuple[Object, str]:
         why, _, where = str(error).partition(" - at `$.")
     top = _texts(value)
     own = _texts(value.get("metadata") if isinstance(value, dict) else None)
-    metadata = _Metadata(
-        own.get("name"), own.get("namespace"), own.get("uid"), own.get("resourceVersion")
-    )
+    name, namespace, uid = map(own.get, ("name", "namespace", "uid"))
+    metadata = _Metadata(name, namespace, uid, own.get("resourceVersion"))
     seen = Object(top.get("kind"), top.get("apiVersion"), metadata)
     return seen, f"{where.rstrip('`')}: {why}".removeprefix(": ")
 
@@ -145,34 +144,15 @@ def snapshot(seen: Object, cluster: str, malformed: str) -> DeploymentSnapshot:
     revision, annotations = _annotations(metadata.annotations)
     available, available_since, progressing, failure = _conditions(status.conditions)
     return DeploymentSnapshot(  # in the order of its fields: by name is half as fast
-        cluster,
-        namespace,
-        name,
-        metadata.uid or f"{namespace}/{name}",
-        metadata.resource_version or "",
-        metadata.generation,
-        status.observed_generation or 0,
-        _time(metadata.creation_timestamp),
-        revision,
-        annotations,
-        metadata.deletion_timestamp is not None,
-        spec.paused is True,
-        recreate,
-        desired,
+        cluster, namespace, name, metadata.uid or f"{namespace}/{name}",
+        metadata.resource_version or "", metadata.generation, status.observed_generation or 0,
+        _time(metadata.creation_timestamp), revision, annotations,
+        metadata.deletion_timestamp is not None, spec.paused is True, recreate, desired,
         0 if recreate else _max_unavailable(limits.max_unavailable, limits.max_surge, desired),
-        spec.min_ready_seconds or 0,
-        _DEADLINES.get(deadline, deadline),
-        status != _NO_STATUS,
-        status.replicas or 0,
-        status.updated_replicas or 0,
-        status.ready_replicas or 0,
-        status.available_replicas or 0,
-        available,
-        available_since,
-        progressing,
-        failure,
-        malformed,
-    )
+        spec.min_ready_seconds or 0, _DEADLINES.get(deadline, deadline), status != _NO_STATUS,
+        status.replicas or 0, status.updated_replicas or 0, status.ready_replicas or 0,
+        status.available_replicas or 0, available, available_since, progressing, failure, malformed,
+    )  # fmt: skip
 
 
 def identity_fault(seen: Object) -> str:

@@ -76,8 +76,6 @@ class Timings(Struct, frozen=True):
 class Silent(Unreachable):
     """The connection stood and nothing came: ask again, without backing off (W15, W16)."""
 
-    cause_label = "silent"
-
 
 class Ask(Struct, frozen=True):
     """What is asked of which scope: an empty one is the whole cluster."""

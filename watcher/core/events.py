@@ -82,21 +82,9 @@ class Transition(Struct, frozen=True):
         """What is recorded of it."""
         i = self.incident
         return Event(
-            incident=i.id,
-            sequence=i.sequence,
-            edge=self.edge,
-            subject=subject,
-            at=self.at,
-            since=i.since,
-            opened_at=i.opened_at,
-            reason=i.reason,
-            severity=i.severity,
-            message=i.message,
-            resolution=self.resolution,
-            worsened=self.worsened,
-            was_critical=i.was_critical,
-            flapping=i.flapping,
-        )
+            i.id, i.sequence, self.edge, subject, self.at, i.since, i.opened_at, i.reason, i.severity,
+            i.message, self.resolution, self.worsened, i.was_critical, i.flapping,
+        )  # fmt: skip
 
 
 class Facts(Struct, frozen=True, omit_defaults=True):

@@ -161,14 +161,13 @@ class Verification:
 
     def _unsettled(self, row: LedgerRow, ids: Set[str]) -> Iterator[str]:
         delivery, settled = row.delivery, row.settled_at is not None
+        latest = self._now + LONGEST_WAIT
         if settled == (delivery.state in UNSETTLED):
             yield "and settled" if settled else "and not settled"
         match delivery.state:
             case DeliveryState.INFLIGHT if not self._alive:
                 yield "and no process is running: the next one will send it again"
-            case DeliveryState.PENDING | DeliveryState.PARKED if (
-                delivery.due - self._now > LONGEST_WAIT
-            ):
+            case DeliveryState.PENDING | DeliveryState.PARKED if delivery.due > latest:
                 yield f"and not due before {delivery.due:%Y-%m-%d %H:%M:%S}, which is too long"
             case DeliveryState.SUPERSEDED if row.superseded_by not in ids - {delivery.id}:
                 yield f"by {row.superseded_by or 'nothing'}, which is not on record"
@@ -251,8 +250,6 @@ def _unechoed(kept: Kept, echoed: Echoed) -> Iterator[str]:
         if echoed.first <= event.at <= echoed.last and event.id not in echoed.events:
             yield f"event {event.sequence} ({event.edge}) was never echoed in the log"
     for row in kept.rows:
-        if (
-            echoed.first <= row.recorded_at <= echoed.last
-            and row.delivery.id not in echoed.deliveries
-        ):
+        told = row.delivery.id in echoed.deliveries
+        if not told and echoed.first <= row.recorded_at <= echoed.last:
             yield f"{row.delivery.sink}: delivery {row.delivery.id} was never echoed in the log"

@@ -134,12 +134,10 @@ def _event(draft: Draft, edge: Transition) -> Event:
 
 
 def _delivery(
-    event: Event, sink: str, part: Part, due: datetime, state: DeliveryState = DeliveryState.PENDING,
+    told: Event, sink: str, part: Part, due: datetime, state: DeliveryState = DeliveryState.PENDING,
     reason: str = "", digest: str = "",
 ) -> Delivery:  # fmt: skip
-    return Delivery(
-        sink, event.id, event.incident, event.sequence, part, due, state, reason, digest
-    )
+    return Delivery(sink, told.id, told.incident, told.sequence, part, due, state, reason, digest)
 
 
 def _grouped(event: Event, sink: str, digest: str, now: datetime) -> Delivery:

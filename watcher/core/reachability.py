@@ -68,9 +68,8 @@ def _answered(signs: Signs, policy: ClusterPolicy) -> Judged:
         words = "the API server answers 429 Too Many Requests"
         return _out_of_sight("throttled", words, signs.throttled_since, policy.throttled_for)
     if signs.unseen_since is not None:
-        words = ": ".join(
-            filter(None, ("the API server answers, the watch does not", signs.unseen))
-        )
+        words = "the API server answers, the watch does not"
+        words += f": {signs.unseen}" if signs.unseen else ""
         return _out_of_sight("view_stale", words, signs.unseen_since, policy.view_stale_for)
     return Judged(Assessment(Health.HEALTHY, "connected", "connected"))
 

@@ -142,9 +142,8 @@ def _hold(
         due = min(due, now + hold)
     elif hold != phase.hold or verdict.reason != phase.reason:
         due = since + hold
-    changed = Pending(
-        since, due, hold, verdict.reason, severity, phase.message, False, phase.history
-    )
+    why = verdict.reason, severity, phase.message
+    changed = Pending(since, due, hold, *why, history=phase.history)
     # A message that alone changed (a counter in it) is worth no write.
     return phase if changed == phase else replace(changed, message=verdict.message)
 
@@ -157,17 +156,11 @@ def _open(phase: Pending, at: datetime, policy: HealthPolicy, subject: Subject) 
     )
     # The episodes tell apart what opens, ends and opens again at one instant.
     nth = f"{len(phase.history.episodes)}{flaps}"
+    name = incident_id(at, subject.cluster, subject.uid, phase.since.isoformat(), nth)
     incident = Incident(
-        id=incident_id(at, subject.cluster, subject.uid, phase.since.isoformat(), nth),
-        opened_at=at,
-        since=phase.since,
-        reason=phase.reason,
-        severity=phase.severity,
-        message=phase.message,
-        sequence=1,
-        was_critical=phase.severity is Severity.CRITICAL,
-        flapping=flaps,
-    )
+        name, at, phase.since, phase.reason, phase.severity, phase.message, sequence=1,
+        was_critical=phase.severity is Severity.CRITICAL, flapping=flaps,
+    )  # fmt: skip
     due = max(at, phase.since + flapping.stable) if flaps else None
     edge = Edge.FLAPPING if flaps else Edge.DEGRADED
     return Firing(incident, due, history), Transition(edge, at, incident)

@@ -44,7 +44,7 @@ def open_store(url: str, *, exclusive: bool = False) -> SqlStore:
                 sqlite.check(where, engine)
             before, _ = _bring_up_to_date(engine, name)
         lease = sqlite.FileLease(where) if exclusive else Lease()
-        return SqlStore(engine, lease, release=held.pop_all().close, empty=before is None)
+        return SqlStore(engine, lease, let_go=held.pop_all().close, empty=before is None)
 
 
 @contextmanager

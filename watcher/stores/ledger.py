@@ -1,17 +1,19 @@
 """The record as it is asked for: who was told what, what is stuck, and all of it at one instant."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from functools import partial
+from typing import Any, Final, Unpack
 
-from sqlalchemy import Connection, Select, Table, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, Table, exists, func, select, update
 
 from watcher.core.delivery import DeliveryState
 from watcher.core.events import Event
 from watcher.core.ledger import REDRIVABLE, Kept, LedgerRow
-from watcher.core.model import EPOCH, Subject
+from watcher.core.model import Subject
 from watcher.core.phases import Clearing, Firing
+from watcher.ports import Wanted
 from watcher.stores import rows
 from watcher.stores.claim import NEWEST
 from watcher.stores.schema import deliveries, events, incidents, phases, told
@@ -28,41 +30,30 @@ _END_TOLD = exists().where(
     _end.sequence == incidents.c.sequence,
     _end.state == DeliveryState.DELIVERED,
 )
+_FITS: Final[Mapping[str, Callable[[Any], ColumnElement[bool]]]] = {
+    "since": _d.recorded_at.__ge__,
+    "until": _d.recorded_at.__le__,
+    "namespace": incidents.c.namespace.__eq__,
+    "name": incidents.c.name.__eq__,
+    "sink": _d.sink.__eq__,
+    "incident": partial(_d.incident.endswith, autoescape=True),
+    "delivery": partial(_d.id.endswith, autoescape=True),
+    "states": _d.state.in_,
+}
 
 
 class Ledger(Transactions):
     """What is asked of the record by those who answer for it; part of `ports.Store`."""
 
-    async def history(
-        self,
-        since: datetime | None = None,
-        namespace: str = "",
-        name: str = "",
-        sink: str = "",
-        incident: str = "",
-        limit: int = 200,
-        *,
-        until: datetime | None = None,
-        delivery: str = "",
-        states: Collection[DeliveryState] = (),
-    ) -> Sequence[LedgerRow]:
+    async def history(self, limit: int = 200, **wanted: Unpack[Wanted]) -> Sequence[LedgerRow]:
         found = (
             told.join(incidents, incidents.c.id == _d.incident)
             .order_by(_d.recorded_at.desc(), _d.incident.desc(), _d.sequence.desc(), _d.id)
             .limit(limit)
         )
-        for wanted, condition in (
-            (since, _d.recorded_at >= (since or EPOCH)),
-            (until, _d.recorded_at <= (until or EPOCH)),
-            (namespace, incidents.c.namespace == namespace),
-            (name, incidents.c.name == name),
-            (sink, _d.sink == sink),
-            (incident, _d.incident.endswith(incident, autoescape=True)),
-            (delivery, _d.id.endswith(delivery, autoescape=True)),
-            (states, _d.state.in_(states)),
-        ):
-            if wanted:
-                found = found.where(condition)
+        for name, value in wanted.items():
+            if value:
+                found = found.where(_FITS[name](value))
         there = await self._read(lambda db: db.execute(found).mappings().all())
         return [row for row in (rows.readable(rows.ledger_row, one) for one in there) if row]
 
@@ -133,10 +124,8 @@ def kept(db: Connection) -> Iterator[Kept]:
         first, last = page[0]["id"], page[-1]["id"]
         told, tried = (_between(db, table, first, last) for table in (events, deliveries))
         for row in page:
-            bodies = (
-                (one["id"], rows.readable(rows.event, one["body"])) for one in told[row["id"]]
-            )
-            known = {name: event for name, event in bodies if event}
+            mine = told[row["id"]]
+            known = {e["id"]: read for e in mine if (read := rows.readable(rows.event, e["body"]))}
             sent = {one["id"]: _sent(one, known) for one in tried[row["id"]]}
             yield Kept(
                 row["id"],

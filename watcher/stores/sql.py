@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from sqlalchemy import (
     Connection,
-    Engine,
     Executable,
     bindparam,
     case,
@@ -31,7 +30,6 @@ from watcher.stores import rows
 from watcher.stores.claim import NEWEST, NEXT_DUE, add_new, compact, take
 from watcher.stores.ledger import Ledger
 from watcher.stores.schema import Instant, clusters, deliveries, events, incidents, phases, sinks
-from watcher.stores.transactions import Lease
 
 Insert = sqlite.Insert | postgresql.Insert
 
@@ -49,21 +47,12 @@ _KEPT = ~phases.c.uid.startswith(_ASIDE)
 class SqlStore(Ledger):
     """`ports.Store` on an engine whose schema is up to date; `stores.database` opens it."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        lease: Lease,
-        *,
-        cut: Callable[[Any], None] = lambda _: None,
-        release: Callable[[], None] = lambda: None,
-        empty: bool = False,
-    ) -> None:
-        super().__init__(engine, lease, cut, release)
-        self.empty: Final = empty
-        """Whether there was nothing before it was opened."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.unreadable: Callable[[str, str], None] = lambda table, key: None
         """Told of each row that is damaged, and was put out of the way of all others."""
-        insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        dialect = self.engine.dialect.name
+        insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         self._save = _upsert(insert(phases))
         self._mark_seen = _upsert(insert(clusters))
         self._keep_state = _upsert(insert(sinks))

@@ -76,10 +76,8 @@ def engine(path: Path) -> Engine:
     """Open the file, made if need be; only its owner may read the names of all that runs."""
     path.touch(mode=0o600)
     # A connection that is made later finds this file or none: it makes no empty one in its place.
-    place = URL.create(
-        "sqlite", database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"}
-    )
-    made = create_engine(place, hide_parameters=True)
+    file, query = f"file:{quote(str(path))}", {"mode": "rw", "uri": "true"}
+    made = create_engine(URL.create("sqlite", database=file, query=query), hide_parameters=True)
     event.listen(made, "connect", _connected)
     event.listen(made, "begin", _begin)
     return made
@@ -96,9 +94,8 @@ class FileLease(Lease):
         """Raise StoreError when a file was deleted or replaced: what is written to it is lost."""
         for file, identity in self._files.items():
             if _identity(file) != identity:
-                raise StoreError(
-                    f"{file} was deleted or replaced while in use: put it back or restart"
-                )
+                what = "was deleted or replaced while in use"
+                raise StoreError(f"{file} {what}: put it back or restart")
 
 
 def check(path: Path, engine: Engine) -> None:

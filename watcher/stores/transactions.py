@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -34,55 +35,53 @@ class Lease:
         """Give it back."""
 
 
+@dataclass(eq=False)
 class Transactions:
     """A whole transaction is one hop into a thread of its own.
 
     That is simpler and faster than an asynchronous driver, and no two transactions of a process wait
-    for each other's locks. `cut` ends a connection of the driver that hangs; `release` comes last.
+    for each other's locks. `cut` ends a connection of the driver that hangs; `let_go` comes last.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        lease: Lease,
-        cut: Callable[[Any], None] = lambda _: None,
-        release: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._reads = engine
-        self._writes = engine.execution_options(begin="BEGIN IMMEDIATE")
-        self._lease = lease
+    engine: Engine
+    lease: Lease
+    empty: bool = False
+    """Whether there was nothing before it was opened."""
+    cut: Callable[[Any], None] = lambda _: None
+    let_go: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self._writes = self.engine.execution_options(begin="BEGIN IMMEDIATE")
         self._deposed = ""
         """Why nothing may be written before the store has been read anew."""
         self._connections: dict[Engine, Connection] = {}
         """Kept from one transaction to the next, until one fails: the pool takes its time."""
-        self._cut = cut
         self._in_use: object = None
         """The driver's connection of the transaction that runs."""
-        self._release = release
         self._thread = ThreadPoolExecutor(1, "store")
 
     async def acquire(self) -> bool:
-        taken = await self._transact(self._writes, self._lease.acquire)
+        taken = await self._transact(self._writes, self.lease.acquire)
         self._deposed = "" if taken else "another process is the writer"
         return taken
 
     async def renew(self) -> None:
-        await self._write(self._lease.renew)
+        await self._write(self.lease.renew)
 
     async def release(self) -> None:
-        await self._write(self._lease.release)
+        await self._write(self.lease.release)
         self._deposed = "the lease was given back"
 
     async def close(self) -> None:
         """Let go of the database, and of what is still waiting for it."""
-        self._cut(self._in_use)
+        self.cut(self._in_use)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown()
-        self._release()
+        self.let_go()
 
     def _disconnect(self) -> None:
         self._return_to_pool()
-        self._reads.dispose()
+        self.engine.dispose()
 
     def _return_to_pool(self) -> None:
         while self._connections:
@@ -94,7 +93,7 @@ class Transactions:
         def checked(db: Connection) -> T:
             if self._deposed:
                 raise Deposed(self._deposed)
-            self._lease.check(db)
+            self.lease.check(db)
             return work(db)
 
         try:
@@ -115,7 +114,7 @@ class Transactions:
             raise Deposed(self._deposed) from error
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
-        return await self._transact(self._reads, work)
+        return await self._transact(self.engine, work)
 
     async def _transact(self, engine: Engine, work: Callable[[Connection], T]) -> T:
         def transaction() -> T:
@@ -135,7 +134,7 @@ class Transactions:
             async with asyncio.timeout(_LONGEST):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, transaction)
         except TimeoutError:
-            self._cut(self._in_use)
+            self.cut(self._in_use)
             raise Unsure(f"no answer within {_LONGEST:.0f} s") from None
         except SQLAlchemyError as error:
             raise store_error(error) from error

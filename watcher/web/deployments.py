@@ -46,9 +46,8 @@ def row(s: DeploymentSnapshot, verdict: Assessment, since: datetime | None) -> R
     status: Status = "ok" if s.ready >= s.desired else "degraded"
     if s.malformed:
         status = "unknown"
-    ignored = "".join(
-        f"; annotation ignored: {p}" for p in annotations.read(s.annotations).problems
-    )
+    problems = annotations.read(s.annotations).problems
+    ignored = "".join(f"; annotation ignored: {problem}" for problem in problems)
     return Row(
         s.cluster, s.namespace, s.name, status, s.desired, s.ready, s.available, s.updated,
         verdict.health, verdict.reason, verdict.message + ignored, since,
