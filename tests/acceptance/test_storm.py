@@ -39,7 +39,10 @@ async def test_storm(tmp_path, starts, alone, grouped):
 
 
 async def test_a_storm_that_nobody_saw_coming(tmp_path):
-    """A hundred rollouts stall at once, without a hold: one message, and one digest with the rest."""
+    """A hundred rollouts stall at once, without a hold: one message, and one digest with the rest.
+
+    Those that were held for it join it once, however it grows: it ends with the last of them.
+    """
     names = [f"web-{n}" for n in range(100)]
     stalled = [
         snapshot_from(
@@ -51,7 +54,8 @@ async def test_a_storm_that_nobody_saw_coming(tmp_path):
     async with followed(tmp_path) as cluster:
         healthy = tuple(snapshot_from(web(name=name), "prod") for name in names)
         await cluster.at(0, [Listed("", healthy), Opened("")])
-        for second, some in ((10, stalled[:1]), (10.3, stalled[1:7]), (10.6, stalled[7:])):
+        waves = (10, stalled[:1]), (10.3, stalled[1:7]), (10.6, stalled[7:50]), (10.7, stalled[50:])
+        for second, some in waves:
             await cluster.at(second, [Applied("", one) for one in some])
         claims = await cluster.store.claim("chat", ZERO + timedelta(seconds=13), 100)
         await cluster.at(20, [Applied("", one) for one in healthy])

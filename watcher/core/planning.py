@@ -82,9 +82,9 @@ def plan(
     deliveries: list[Delivery] = []
     incidents: list[Incident] = []
     for event, incident in held:
-        deliveries += [_grouped(event, name, digest.id, now) for name, digest in joined.items()]
-        told = incident.told | {name: digest.id for name, digest in joined.items()}
-        incidents.append(replace(incident, told=told))
+        joins = {name: digest.id for name, digest in joined.items() if not incident.told.get(name)}
+        deliveries += [_grouped(event, name, digest, now) for name, digest in joins.items()]
+        incidents.append(replace(incident, told=incident.told | joins))
     for draft in drafts:
         if (edge := draft.transition) is None:
             continue
