@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
@@ -119,6 +120,7 @@ def run(
     address: Address = None,
 ) -> None:
     """Follow the clusters and tell, until stopped."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can be heeded: it asks for no end
     import structlog
 
     log = structlog.stdlib.get_logger("watcher")

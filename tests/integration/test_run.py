@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -153,6 +154,28 @@ def test_a_hangup_is_no_end(absent_config: Path) -> None:
     assert code == 0
     assert any('"config.unchanged"' in line for line in lines)
     assert '"process.stopped"' in lines[-1]
+
+
+@pytest.mark.timeout(30)
+def test_nor_is_one_during_the_start(absent_config: Path) -> None:
+    """As of a service manager that starts it and lets it reload in one go."""
+    content = (absent_config / "config.yaml").read_text()
+    (absent_config / "config.yaml").unlink()
+    os.mkfifo(absent_config / "config.yaml")
+    with subprocess.Popen(
+        [sys.executable, "-m", "watcher", "run", "--config", "config.yaml"],
+        cwd=absent_config,
+        env={"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        with (absent_config / "config.yaml").open("w") as pipe:  # once it is being read
+            process.send_signal(signal.SIGHUP)
+            pipe.write(content)
+        assert process.stderr is not None
+        assert any('"process.started"' in line for line in process.stderr)
+        process.terminate()
+        assert process.wait(10) == 0
 
 
 @pytest.mark.timeout(60)
