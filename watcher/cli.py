@@ -55,12 +55,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="The configuration: check it, show it, describe it.")
-for part, name in (
-    (config_app, "config"),
-    (ledger.outbox_app, "outbox"),
-    (ledger.audit_app, "audit"),
-):
-    app.add_typer(part, name=name, no_args_is_help=True)
+app.add_typer(config_app, name="config", no_args_is_help=True)
+app.add_typer(ledger.outbox_app, name="outbox", no_args_is_help=True)
+app.add_typer(ledger.audit_app, name="audit", no_args_is_help=True)
 
 Kubeconfig = Annotated[str | None, typer.Option(help="In place of the cluster's own.")]
 Context = Annotated[str | None, typer.Option(help="The kubeconfig's context to use.")]
@@ -285,11 +282,10 @@ def _no_access(settings: "Config") -> Iterator[str]:
     from watcher.clock import SystemClock
     from watcher.cluster.auth import find_auth
 
-    for number, cluster in enumerate(settings.clusters):
+    clock = SystemClock()
+    for number, each in enumerate(settings.clusters):
         try:
-            find_auth(
-                SystemClock(), cluster.kubeconfig, cluster.context, strict_x509=cluster.strict_x509
-            )
+            find_auth(clock, each.kubeconfig, each.context, strict_x509=each.strict_x509)
         except ConfigError as error:
             yield from (f"clusters.{number}: {problem}" for problem in error.problems)
 

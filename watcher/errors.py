@@ -1,6 +1,7 @@
 """Every error of the program, named by who is at fault and what can be done about it."""
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 
 from watcher.core.delivery import Outcome as Outcome
@@ -72,21 +73,16 @@ class NotFound(Protocol, label="protocol"):
     """404: it is not there, and neither is anything that could be taken for it."""
 
 
+@dataclass(eq=False)
 class SinkError(WatcherError):
     """A send failed; `reason` is short, stable and free of secrets (it labels a metric)."""
 
-    def __init__(
-        self,
-        reason: str,
-        outcome: Outcome,
-        *,
-        detail: str = "",
-        retry_after: timedelta | None = None,
-        ambiguous: bool = False,
-    ) -> None:
-        self.reason = reason
-        self.outcome = outcome
-        self.detail = detail
-        self.retry_after = retry_after
-        self.ambiguous = ambiguous
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+    reason: str
+    outcome: Outcome
+    _: KW_ONLY
+    detail: str = ""
+    retry_after: timedelta | None = None
+    ambiguous: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason

@@ -148,13 +148,9 @@ class Heartbeat:
                 if began is None or (heard is not None and heard > began):
                     s, began = replace(s, failures=0), now  # a byte came since: count anew
                 return replace(
-                    s,
-                    failures=s.failures + 1,
-                    failing_since=began,
-                    failure=str(error),
-                    successes=0,
-                    answering_since=None,
-                )
+                    s, failures=s.failures + 1, failing_since=began, failure=str(error),
+                    successes=0, answering_since=None,
+                )  # fmt: skip
 
     def _current(self, now: datetime) -> Signs:
         """The probes' signs, with what the streams say of themselves."""

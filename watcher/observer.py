@@ -181,15 +181,9 @@ class Observer:
         self._judge(t, s, now, seeded=seeded, anew=anew)
 
     def _judge(
-        self,
-        t: Tracked,
-        s: DeploymentSnapshot,
-        now: datetime,
-        *,
-        seeded: bool,
-        timed: bool = False,
-        anew: bool = False,
-    ) -> None:
+        self, t: Tracked, s: DeploymentSnapshot, now: datetime, *,
+        seeded: bool, timed: bool = False, anew: bool = False,
+    ) -> None:  # fmt: skip
         before, stored = t.verdict, t.phase
         if anew:
             t.phase = transitions.restart_clearing(stored, now, self.policy)
@@ -221,15 +215,10 @@ class Observer:
             return transitions.close(t.phase, Resolution.IGNORED, now)
         policy = overrides.apply(self.policy)
         phase, transition = transitions.observe(
-            t.phase,
-            verdict,
-            now,
-            policy,
-            s.subject,
+            t.phase, verdict, now, policy, s.subject, blind=self.sight.is_lost(t.scope),
             hold=timedelta(0) if timed else hold(s, verdict, policy),
             seed=fault_asserted_at(s, verdict) if seeded else None,
-            blind=self.sight.is_lost(t.scope),
-        )
+        )  # fmt: skip
         if transition is not None and transition.edge is not Edge.UPDATED:
             return phase, transition
         if isinstance(phase, Firing) and phase.incident.silenced and not overrides.silenced(now):

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 from typing import Final, Protocol
 
 from msgspec.structs import replace
@@ -34,27 +34,21 @@ class Courier(Protocol):
         """What was claimed, by sink; None if that is unsure."""
 
 
+@dataclass(eq=False)
 class Recorder:
     """Plans and commits the drafts of one cluster, and keeps its open digests.
 
     `audiences` are asked for at each commit: a reload exchanges what is in the list.
     """
 
-    def __init__(
-        self,
-        cluster: str,
-        store: Store,
-        audiences: Sequence[Audience],
-        committed: Callable[[Record], None],
-        failed: Callable[[StoreError], None],
-        couriers: Mapping[str, Courier] = MappingProxyType({}),
-    ) -> None:
-        self._cluster = cluster
-        self._store = store
-        self._audiences = audiences
-        self._committed = committed
-        self._failed = failed
-        self._couriers = couriers
+    cluster: str
+    store: Store
+    audiences: Sequence[Audience]
+    committed: Callable[[Record], None]
+    failed: Callable[[StoreError], None]
+    couriers: Mapping[str, Courier] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
         self._digests: dict[str, Digest] = {}
         self._opened_at: datetime | None = None
         self._held: dict[str, Event] = {}
@@ -82,7 +76,7 @@ class Recorder:
         """Record the drafts and return their phases as stored; raises StoreError, and then none is."""
         calm = self._opened_at is None or now - self._opened_at >= GATHER
         planned = plan(
-            drafts, self._audiences, now, digests=self._digests, storm=storm, cluster=self._cluster,
+            drafts, self.audiences, now, digests=self._digests, storm=storm, cluster=self.cluster,
             calm=calm, held=[*self._still_held(drafts, now)] if storm else (),
         )  # fmt: skip
         incidents = {incident.id: incident for incident in planned.incidents}
@@ -110,18 +104,18 @@ class Recorder:
         if not self.writes:
             return
         due = {d.sink for d in record.deliveries if d.part is Part.EVENT and d.due <= now}
-        free = {sink: each for sink, each in self._couriers.items() if sink in due}
+        free = {sink: each for sink, each in self.couriers.items() if sink in due}
         lent = {sink: each for sink, each in free.items() if each.lend()}
         claims = None
         try:
-            claims = await self._store.record(record, now, lent.keys())
+            claims = await self.store.record(record, now, lent.keys())
         except StoreError as error:
-            self._failed(error)
+            self.failed(error)
             raise
         finally:
             for each in lent.values():
                 each.give(claims)
-        self._committed(record)
+        self.committed(record)
         if lent:
             # They go first: what is left to do here would run while they wait for their socket.
             await asyncio.sleep(_PRECEDENCE)  # noqa: TID251 - too short for anybody's clock

@@ -89,7 +89,8 @@ class Stage:
                     await self._take(steps.popleft())
                 if probe_at <= now:
                     probe_at += interval
-                    await self._probe(now)
+                    if self._follower is not None:
+                        await self._follower.step(now, probe=Probe(None if self._up else _DOWN))
                 for event in self._sent:
                     yield event
                 self._sent.clear()
@@ -114,10 +115,6 @@ class Stage:
             await self._follower.step(now)
         elif self._back_at is not None and self._back_at <= now:
             await self._start()
-
-    async def _probe(self, now: datetime) -> None:
-        if self._follower is not None:
-            await self._follower.step(now, probe=Probe(None if self._up else _DOWN))
 
     async def _start(self) -> None:
         """Start the process: it takes up its store and lists."""

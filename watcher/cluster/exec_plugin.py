@@ -5,6 +5,7 @@ import os
 import signal
 import ssl
 import tempfile
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -83,13 +84,9 @@ class ExecPlugin:
         """Give what the plugin prints; raises Unauthorized with the first line of its complaint."""
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._argv,
-                env=self._environ,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
-            )
+                *self._argv, env=self._environ, start_new_session=True,
+                stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
+            )  # fmt: skip
         except (OSError, ValueError) as error:
             raise Unauthorized(getattr(error, "strerror", None) or "cannot be started") from None
         try:

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
+from watcher.core.annotations import PREFIX
 from watcher.core.health import IN_FLIGHT
 from watcher.core.model import Condition, DeploymentSnapshot
 
-PREFIX: Final = "deployment-watcher.dev/"
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 _NAMELESS: Final = "?"
 """Stands for a missing name: an empty one would mean the cluster itself."""

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Final
 from urllib.parse import quote
@@ -21,6 +20,7 @@ from watcher import __version__
 from watcher.cluster.auth import Auth
 from watcher.cluster.decode import Page, Status, decode_page, decode_status
 from watcher.cluster.snapshot import UNDECODABLE
+from watcher.core.retry import parse_retry_after
 from watcher.errors import (
     ClusterError,
     Expired,
@@ -119,14 +119,10 @@ class Transport:
                 encoding = "identity" if ask.verb == "watch" else "gzip"
                 async with asyncio.timeout(self._timings.headers):
                     response = await self._session.get(
-                        endpoint.url + (path or ask.path),
-                        params=params,
-                        headers={"Accept-Encoding": encoding, **credentials},
-                        ssl=endpoint.tls or True,
-                        proxy=endpoint.proxy,
-                        server_hostname=endpoint.server_name,
-                        allow_redirects=False,
-                    )
+                        endpoint.url + (path or ask.path), params=params, allow_redirects=False,
+                        headers={"Accept-Encoding": encoding, **credentials}, proxy=endpoint.proxy,
+                        ssl=endpoint.tls or True, server_hostname=endpoint.server_name,
+                    )  # fmt: skip
                 if response.status != 401 or renewed or not await self._auth.renew(credentials):
                     break
                 response.close()
@@ -161,22 +157,17 @@ class Transport:
 
     @cached_property
     def _session(self) -> aiohttp.ClientSession:
+        agent = f"deployment-watcher/{__version__}"
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                use_dns_cache=False,
-                resolver=Resolver(),
-                socket_factory=keepalive_socket,
-                limit=0,
+                use_dns_cache=False, resolver=Resolver(), socket_factory=keepalive_socket, limit=0,
                 keepalive_timeout=15,
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timings.connect),
-            headers={
-                "User-Agent": f"deployment-watcher/{__version__}",
-                "Accept": "application/json",
-            },
+            headers={"User-Agent": agent, "Accept": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=2**20,
-        )
+        )  # fmt: skip
         # It has no public switch, and would ask a server that resets connections twice each time.
         session._retry_connection = False
         return session
@@ -194,20 +185,11 @@ class Transport:
         except UNDECODABLE:
             status = Status(message=" ".join(body[:_TEXT].decode(errors="replace").split()))
         status = msgspec.structs.replace(status, code=response.status)
-        return error_for(ask, status, self._seconds(response.headers.get("Retry-After", "")))
-
-    def _seconds(self, retry_after: str) -> float | None:
-        """Read a Retry-After header: a number of seconds, or a date."""
-        if retry_after.isascii() and retry_after.isdigit():
-            return float(retry_after[:6])
-        try:
-            wait = parsedate_to_datetime(retry_after) - self._clock.wall()
-        except (ValueError, TypeError):
-            return None
-        return max(wait.total_seconds(), 0)
+        asked = parse_retry_after(response.headers.get("Retry-After"), self._clock.wall())
+        return error_for(ask, status, asked)
 
 
-def error_for(ask: Ask, status: Status, asked: float | None = None) -> ClusterError:
+def error_for(ask: Ask, status: Status, asked: timedelta | None = None) -> ClusterError:
     """Say what a failure of the API means for us; 504 is a server that lags behind (W12)."""
     kind = _REFUSALS.get(status.code, Unreachable if status.code >= 500 else Protocol)
     if status.code == 504 and status.reason == "Timeout":
@@ -217,9 +199,9 @@ def error_for(ask: Ask, status: Status, asked: float | None = None) -> ClusterEr
         why += f" ({status.message.partition(chr(10))[0][:_TEXT]})"
     if kind is Forbidden and not ask.scope:
         why += "; with rights in some namespaces only, name them in the configuration"
-    seconds = status.details.retry_after_seconds if asked is None else asked
-    after = None if seconds is None else timedelta(seconds=seconds)
-    return kind(ask.failed(why or "an error without a code"), after)
+    if asked is None and status.details.retry_after_seconds is not None:
+        asked = timedelta(seconds=status.details.retry_after_seconds)
+    return kind(ask.failed(why or "an error without a code"), asked)
 
 
 @contextmanager

@@ -111,12 +111,10 @@ def _advance(digest: Digest, members: Sequence[Event], now: datetime) -> tuple[D
     critical = any(m.worsened or (m.edge in OPENINGS and _is_critical(m.severity)) for m in members)
     calls = critical and now - digest.called_at >= _CALL_AGAIN
     digest = replace(
-        digest,
-        incident=incident,
-        open=digest.open + joins - ends,
+        digest, incident=incident, open=digest.open + joins - ends,
         joins_until=now + _JOINS_FOR if joins else digest.joins_until,
         called_at=now if calls else digest.called_at,
-    )
+    )  # fmt: skip
     edge = Edge.RECOVERED if digest.open <= 0 else Edge.UPDATED
     if incident.sequence == 1:
         edge = Edge.DEGRADED

@@ -213,14 +213,9 @@ def _progress_limit(s: DeploymentSnapshot, policy: HealthPolicy) -> timedelta:
 
 
 def _progressing(
-    s: DeploymentSnapshot,
-    baseline: Baseline,
-    now: datetime,
-    policy: HealthPolicy,
-    reason: str,
-    words: str,
-    until: datetime | None = None,
-) -> Assessment:
+    s: DeploymentSnapshot, baseline: Baseline, now: datetime, policy: HealthPolicy,
+    reason: str, words: str, until: datetime | None = None,
+) -> Assessment:  # fmt: skip
     """On its way, or degraded when nothing has moved for too long."""
     progressed_at = baseline.progressed_at or now
     stuck_at = progressed_at + _progress_limit(s, policy)

@@ -145,14 +145,9 @@ def _grouped(event: Event, sink: str, digest: str, now: datetime) -> Delivery:
 
 
 def _tell(
-    event: Event,
-    audience: Audience,
-    told: dict[str, str],
-    digest: str,
-    silenced: bool,
-    now: datetime,
-    wait: bool,
-) -> list[Delivery]:
+    event: Event, audience: Audience, told: dict[str, str], digest: str, silenced: bool,
+    now: datetime, wait: bool,
+) -> list[Delivery]:  # fmt: skip
     """One audience's rows; an opening that it is told, in a digest or not, is noted in `told`."""
     name, single = audience.name, Part.POST if audience.chat else Part.EVENT
     opens = event.edge in OPENINGS and name not in told

@@ -122,13 +122,9 @@ def _not_degraded(phase: Steady | Pending, verdict: Assessment) -> Phase:
 
 
 def _hold(
-    phase: Steady | Pending,
-    verdict: Assessment,
-    now: datetime,
-    hold: timedelta,
-    seed: datetime | None,
-    flapping: Flapping,
-) -> Pending:
+    phase: Steady | Pending, verdict: Assessment, now: datetime, hold: timedelta,
+    seed: datetime | None, flapping: Flapping,
+) -> Pending:  # fmt: skip
     severity = verdict.severity or Severity.WARNING
     if isinstance(phase, Steady):
         since = seed or now
@@ -209,12 +205,9 @@ def _still_degraded(
         return Firing(incident, due, history), None
     worsened = (incident.severity, severity) == _WORSE
     incident = replace(
-        incident,
-        reason=verdict.reason,
-        severity=severity,
-        message=verdict.message,
+        incident, reason=verdict.reason, severity=severity, message=verdict.message,
         was_critical=incident.was_critical or severity is Severity.CRITICAL,
-    )
+    )  # fmt: skip
     if incident.flapping:  # it was told once, and is quiet until it is stable
         return Firing(incident, due, history), None
     told = Transition(Edge.UPDATED, now, _next(incident), worsened=worsened)

@@ -5,6 +5,7 @@ https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml, delive
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -25,28 +26,23 @@ _BATCH: Final = 500
 _TEXT_LIMIT: Final = 4000
 
 
+@dataclass(eq=False)
 class Alertmanager:
     """Pushes to each of `urls`, which are the peers themselves: behind a balancer one would miss it.
 
     One alert a subject: the newest incident's. `every` is the interval of `restate`.
     """
 
-    def __init__(
-        self,
-        name: str,
-        sender: Sender,
-        *,
-        urls: Sequence[Secret],
-        headers: Mapping[str, Secret] = {},
-        every: timedelta = timedelta(minutes=1),
-    ) -> None:
-        self.traits = Traits(name, restated_every=every)
-        self._lasts = _LASTS * every
-        self._sender = sender
-        self._urls = urls
-        self._headers = headers
-        self._standing: dict[str, str] = {}
-        """Alert → its newest incident."""
+    name: str
+    sender: Sender
+    urls: Sequence[Secret]
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    every: timedelta = timedelta(minutes=1)
+    _standing: dict[str, str] = field(default_factory=dict)
+    """Alert → its newest incident."""
+
+    def __post_init__(self) -> None:
+        self.traits = Traits(self.name, restated_every=self.every)
 
     async def send(self, notification: Notification) -> Json | None:
         """Succeeds when one peer has it: whoever missed it gets it when it is told again."""
@@ -56,9 +52,9 @@ class Alertmanager:
     async def restate(self, standing: Sequence[Notification]) -> Sequence[SinkError]:
         """Push all that stands or has just ended; returns why some peers do not have it."""
         alerts = self._news(standing)
-        found = await asyncio.gather(*(self._push(url, alerts) for url in self._urls))
+        found = await asyncio.gather(*(self._push(url, alerts) for url in self.urls))
         failures = [error for error in found if error is not None]
-        if len(failures) == len(self._urls):
+        if len(failures) == len(self.urls):
             raise failures[0]
         return failures
 
@@ -72,7 +68,7 @@ class Alertmanager:
                 self._standing[same] = incident
                 if one.event.edge in ENDS:
                     del self._standing[same]
-        now = self._sender.clock.wall()
+        now = self.sender.clock.wall()
         return [each for one in newest.values() for each in self._alerts(one, now)]
 
     def _alerts(self, notification: Notification, now: datetime) -> Iterable[Json]:
@@ -81,18 +77,18 @@ class Alertmanager:
         for severity in Severity:
             firing = event.edge not in ENDS and severity is event.severity
             if firing or event.edge not in OPENINGS:
-                ends_at = rfc3339(now + self._lasts if firing else event.at)
+                ends_at = rfc3339(now + _LASTS * self.every if firing else event.at)
                 yield alert(notification, severity, ends_at, _TEXT_LIMIT)
 
     async def _push(self, secret: Secret, alerts: Sequence[Json]) -> SinkError | None:
         """Push to one peer; returns why it does not have it."""
         try:
-            url, own = read_secret(secret), read_secrets(self._headers)
+            url, own = read_secret(secret), read_secrets(self.headers)
             headers = {"Content-Type": "application/json", **own}
             for start in range(0, len(alerts), _BATCH):
                 body = msgspec.json.encode(alerts[start : start + _BATCH])
-                answer = await self._sender.post(f"{url.rstrip('/')}/api/v2/alerts", body, headers)
-                check(answer, self._sender.clock.wall(), [url, *own.values()])
+                answer = await self.sender.post(f"{url.rstrip('/')}/api/v2/alerts", body, headers)
+                check(answer, self.sender.clock.wall(), [url, *own.values()])
         except SinkError as error:
             return error
         return None

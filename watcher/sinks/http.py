@@ -85,11 +85,9 @@ class Sender:
         if proxy := environment_proxy(str(url)):
             hide(proxy)
         connector = aiohttp.TCPConnector(
-            force_close=True,
-            use_dns_cache=False,
-            resolver=self._resolver,
+            force_close=True, use_dns_cache=False, resolver=self._resolver,
             socket_factory=attempt.socket,
-        )
+        )  # fmt: skip
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(attempt.began)
         async with (

@@ -5,6 +5,7 @@ that came after it would open an alert that nobody ends. https://developer.pager
 events-api-v2, delivery reference §2.4.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -19,7 +20,6 @@ from watcher.ports import Notification, Traits
 from watcher.sinks.answers import check, unreadable
 from watcher.sinks.http import Secret, Sender, read_secret
 
-API_URL: Final = "https://events.pagerduty.com/v2/enqueue"
 _SUMMARY: Final = 1000
 _DETAIL: Final = 4000
 _PER_SECOND: Final = 2.0
@@ -27,20 +27,21 @@ _PER_SECOND: Final = 2.0
 _ACCEPTED: Final = 202
 
 
+@dataclass(eq=False)
 class PagerDuty:
     """One PagerDuty alert an incident: the incident's id is its `dedup_key`."""
 
-    def __init__(
-        self, name: str, sender: Sender, *, routing_key: Secret, url: str = API_URL
-    ) -> None:
-        self.traits = Traits(name, rate=_PER_SECOND)
-        self._sender = sender
-        self._routing_key = routing_key
-        self._url = url
+    name: str
+    sender: Sender
+    routing_key: Secret
+    url: str
+
+    def __post_init__(self) -> None:
+        self.traits = Traits(self.name, rate=_PER_SECOND)
 
     async def send(self, notification: Notification) -> Json | None:
         """Enqueue; a test is resolved again at once, so that it wakes nobody for long."""
-        key = read_secret(self._routing_key)
+        key = read_secret(self.routing_key)
         if notification.event.edge not in ENDS:
             await self._post(key, {**_event(notification), "payload": _payload(notification)})
         if notification.event.edge in ENDS or notification.event.type == "test":
@@ -49,11 +50,11 @@ class PagerDuty:
 
     async def _post(self, key: str, event: Json) -> None:
         body = msgspec.json.encode({"routing_key": key, **event})
-        answer = await self._sender.post(self._url, body, {"Content-Type": "application/json"})
+        answer = await self.sender.post(self.url, body, {"Content-Type": "application/json"})
         if answer.status == 400 and b"routing" in answer.body.lower():  # else it says what is wrong
             detail = "PagerDuty does not know the routing key"
             raise SinkError("invalid_routing_key", Outcome.PARK, detail=detail)
-        check(answer, self._sender.clock.wall(), [key])
+        check(answer, self.sender.clock.wall(), [key])
         if answer.status != _ACCEPTED:
             raise unreadable(answer, key)
 

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 from urllib.parse import urlencode
@@ -21,7 +22,6 @@ from watcher.sinks.http import Secret, Sender, read_secret
 from watcher.sinks.slack_answers import meaning, refused
 from watcher.sinks.slack_blocks import LIST_LINES, Unsent
 
-API_URL: Final = "https://slack.com/api/"
 _PAGES: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "pages.deployment-watcher.dev")
 _JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -30,6 +30,7 @@ _CONTINUED: Final = "continues an earlier message, which can be edited no more"
 _BEARABLE: Final = Traits("", chat=True, concurrency=1, rate=1.0, max_age=timedelta(hours=24))
 
 
+@dataclass(eq=False)
 class SlackBot:
     """One message per incident, edited as it changes, its history in the thread.
 
@@ -38,29 +39,22 @@ class SlackBot:
     call once an incident.
     """
 
-    def __init__(
-        self,
-        name: str,
-        sender: Sender,
-        *,
-        token: Secret,
-        channel: str,
-        api_url: str = API_URL,
-        mention: Sequence[str] = (),
-    ) -> None:
-        self.traits = replace(_BEARABLE, name=name, threads=True)
-        self._sender = sender
-        self._token = token
-        self._channel = channel
-        self._api_url = f"{api_url.rstrip('/')}/"
-        self._mention = mention
+    name: str
+    sender: Sender
+    token: Secret
+    channel: str
+    api_url: str
+    mention: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self.traits = replace(_BEARABLE, name=self.name, threads=True)
         self._unsent = Unsent()
 
     async def send(self, notification: Notification) -> Json | None:
         """Deliver one part; Outcome.REPOST when the message it belongs to is gone."""
         part, thread, message = notification.part, notification.thread or {}, notification.message
         there = await self._already_there(notification)
-        mention = _to_call(notification, self._mention)
+        mention = _to_call(notification, self.mention)
         called = {"called": True} if mention or thread.get("called") else {}
         if part is Part.REPLY:
             thread = _thread(notification)
@@ -74,7 +68,7 @@ class SlackBot:
         if part is Part.EDIT:
             await self._call("chat.update", {**_place(_thread(notification)), **content})
             return None
-        post = {"channel": self._channel, "client_msg_id": notification.delivery_id}
+        post = {"channel": self.channel, "client_msg_id": notification.delivery_id}
         posted = there[0] if there else await self._call("chat.postMessage", {**post, **content})
         return {**posted, **called, **continued}
 
@@ -101,7 +95,7 @@ class SlackBot:
         if since is None or part is Part.EDIT:
             return []
         oldest = str((since - _CLOCKS_DIFFER).timestamp())
-        asked = {"channel": self._channel, "oldest": oldest, "limit": "999"}
+        asked = {"channel": self.channel, "oldest": oldest, "limit": "999"}
         asked["include_all_metadata"], method = "true", "conversations.history"
         if part is Part.REPLY:
             thread = _thread(notification)
@@ -127,10 +121,10 @@ class SlackBot:
         return {"channel": reply.channel, "ts": reply.ts}
 
     async def _ask(self, method: str, body: bytes, kind: Mapping[str, str]) -> "_Reply":
-        token = read_secret(self._token)
+        token = read_secret(self.token)
         headers = {"Authorization": f"Bearer {token}", **kind}
-        answer = await self._sender.post(self._api_url + method, body, headers)
-        check(answer, self._sender.clock.wall(), [token])
+        answer = await self.sender.post(f"{self.api_url.rstrip('/')}/{method}", body, headers)
+        check(answer, self.sender.clock.wall(), [token])
         reply = _Reply()
         with suppress(msgspec.DecodeError):
             reply = msgspec.json.decode(answer.body, type=_Reply)
@@ -139,22 +133,23 @@ class SlackBot:
         raise refused(reply.error) if reply.error else unreadable(answer, token)
 
 
+@dataclass(eq=False)
 class SlackWebhook:
     """Every piece of news is a message of its own, as nothing can be edited; the URL is a secret."""
 
-    def __init__(
-        self, name: str, sender: Sender, *, url: Secret, mention: Sequence[str] = ()
-    ) -> None:
-        self.traits = replace(_BEARABLE, name=name)
-        self._sender = sender
-        self._url = url
-        self._mention = mention
+    name: str
+    sender: Sender
+    url: Secret
+    mention: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self.traits = replace(_BEARABLE, name=self.name)
         self._unsent = Unsent()
 
     async def send(self, notification: Notification) -> Json | None:
         """Post, a long list on several pages. The receipt only says whether somebody was called."""
         pages = slack_blocks.pages(slack_blocks.compact(notification.message))
-        mention = _to_call(notification, self._mention)
+        mention = _to_call(notification, self.mention)
         for number, page in self._unsent.pages(notification.delivery_id, pages):
             whom = () if number else mention
             content = slack_blocks.render(page, brief=number > 0, mention=whom)
@@ -162,12 +157,12 @@ class SlackWebhook:
         return {"called": True} if mention else None
 
     async def _post(self, content: Json) -> None:
-        url = read_secret(self._url)
-        answer = await self._sender.post(url, msgspec.json.encode(content), _JSON)
+        url = read_secret(self.url)
+        answer = await self.sender.post(url, msgspec.json.encode(content), _JSON)
         word = answer.body.decode(errors="replace").strip()
         if answer.status != 429 and meaning(word):
             raise refused(word, f"HTTP {answer.status}")
-        check(answer, self._sender.clock.wall(), [url])
+        check(answer, self.sender.clock.wall(), [url])
         if word != "ok":
             raise unreadable(answer, url)
 

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -31,45 +32,43 @@ _MESSAGE_LIMIT: Final = 4000
 """Characters of the cluster's own words. However they are encoded the body stays far under the
 64 KiB that a CloudEvents intermediary must forward."""
 _TRIMMED: Final = 200
+_AS_RECORDED: Final = (
+    "incident", "reason", "severity", "was_critical", "flapping", "worsened", "resolution",
+    "meanwhile", "unseen",
+)  # fmt: skip
 
 
+@dataclass(eq=False)
 class Webhook:
     """Posts every event to one URL, signed with each of `secrets` (several while one is rotated)."""
 
-    def __init__(
-        self,
-        name: str,
-        sender: Sender,
-        *,
-        url: Secret,
-        secrets: Sequence[Secret] = (),
-        headers: Mapping[str, Secret] = {},
-        alertmanager: bool = False,
-    ) -> None:
-        self.traits = Traits(name)
-        self._sender = sender
-        self._url = url
-        self._secrets = secrets
-        self._headers = headers
-        self._alertmanager = alertmanager
+    name: str
+    sender: Sender
+    url: Secret
+    secrets: Sequence[Secret] = ()
+    headers: Mapping[str, Secret] = field(default_factory=dict)
+    alertmanager: bool = False
+
+    def __post_init__(self) -> None:
+        self.traits = Traits(self.name)
 
     async def send(self, notification: Notification) -> Json | None:
         """Post once; any 2xx is success. After a 413 the plain form is the same, trimmed."""
-        url = read_secret(self._url)
-        secrets = [read_secret(secret) for secret in self._secrets]
-        now = self._sender.clock.wall()
+        url = read_secret(self.url)
+        secrets = [read_secret(secret) for secret in self.secrets]
+        now = self.sender.clock.wall()
         limit = _TRIMMED if notification.plain else _MESSAGE_LIMIT
-        own = read_secrets(self._headers)
+        own = read_secrets(self.headers)
         kind, content = "cloudevents+json; charset=utf-8", envelope(notification, limit)
-        if self._alertmanager:
-            kind, content = "json", webhook_body(notification, self.traits.name, limit)
+        if self.alertmanager:
+            kind, content = "json", webhook_body(notification, self.name, limit)
         body = msgspec.json.encode(content)
         headers = {
             **own,
             "Content-Type": f"application/{kind}",
             **_signed(notification.delivery_id, now, body, secrets),
         }
-        check(await self._sender.post(url, body, headers), now, [url, *secrets, *own.values()])
+        check(await self.sender.post(url, body, headers), now, [url, *secrets, *own.values()])
         return None
 
 
@@ -120,29 +119,21 @@ def _data(notification: Notification, limit: int) -> Json:
     event, message = notification.event, notification.message
     ended = event.edge in ENDS
     data: Json = {
-        "incident": event.incident,
+        **{name: getattr(event, name) for name in _AS_RECORDED},
         "delivery": notification.delivery_id,
         "event": "test" if event.type == "test" else event.edge,
         "cluster": event.subject.cluster,
         "namespace": event.subject.namespace or None,
         "name": event.subject.name if event.type != "test" else None,
         "uid": event.subject.uid or None,
-        "reason": event.reason,
-        "severity": event.severity,
-        "was_critical": event.was_critical,
         "title": visible(message.title, 500),
         "message": visible(event.message, limit),
         "summary": visible(message.text, limit),
         "truncated": max(len(event.message), len(message.text)) > limit,
         "since": rfc3339(event.since),
         "opened_at": rfc3339(event.opened_at),
-        "flapping": event.flapping,
-        "worsened": event.worsened,
-        "resolution": event.resolution,
         "duration_seconds": max(0.0, (event.at - event.since).total_seconds()) if ended else None,
         "blind_seconds": event.blind_for,
-        "meanwhile": event.meanwhile,
-        "unseen": event.unseen,
         "facts": event.facts and _known(asdict(event.facts)),
         "command": message.command or None,
     }

@@ -127,15 +127,12 @@ def kept(db: Connection) -> Iterator[Kept]:
             mine = told[row["id"]]
             known = {e["id"]: read for e in mine if (read := rows.readable(rows.event, e["body"]))}
             sent = {one["id"]: _sent(one, known) for one in tried[row["id"]]}
+            subject = Subject(*(row[name] for name in Subject.__struct_fields__))
             yield Kept(
-                row["id"],
-                Subject(*(row[name] for name in Subject.__struct_fields__)),
-                row["sequence"],
-                row["ended_at"],
-                tuple(known.values()),
+                row["id"], subject, row["sequence"], row["ended_at"], tuple(known.values()),
                 tuple(filter(None, sent.values())),
                 tuple(name for name, found in sent.items() if not found),
-            )
+            )  # fmt: skip
     named = select(deliveries.c.incident).where(deliveries.c.incident.not_in(select(i.id)))
     for incident in db.scalars(named.distinct()):
         yield Kept(incident, Subject(""), 0, None, (), ())

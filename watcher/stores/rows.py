@@ -59,13 +59,8 @@ def incident_row(told: Event) -> Row:
 
 def event_row(told: Event, recorded_at: datetime) -> Row:
     """Write an event."""
-    return {
-        "id": told.id,
-        "incident": told.incident,
-        "sequence": told.sequence,
-        "recorded_at": recorded_at,
-        "body": json(told),
-    }
+    about = {name: getattr(told, name) for name in ("id", "incident", "sequence")}
+    return about | {"recorded_at": recorded_at, "body": json(told)}
 
 
 def delivery_row(value: Delivery, recorded_at: datetime) -> Row:

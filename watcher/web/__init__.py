@@ -36,17 +36,13 @@ def make_app(
     ledger = Incidents(store)
     app = web.Application(middlewares=[_errors_as_json], client_max_size=1024)
     app.on_response_prepare.append(_not_stored)
-    app.add_routes(
-        [
-            web.get("/healthz", pages.healthz),
-            web.get("/readyz", pages.readyz),
-            web.get("/health/apiserver", pages.apiserver),
-            web.get("/health/deployments", pages.deployments),
-            web.get("/metrics", pages.scrape),
-            web.get("/api/incidents", ledger.newest),
-            web.get("/api/incidents/{id}", ledger.one),
-        ]
-    )
+    app.router.add_get("/healthz", pages.healthz)
+    app.router.add_get("/readyz", pages.readyz)
+    app.router.add_get("/health/apiserver", pages.apiserver)
+    app.router.add_get("/health/deployments", pages.deployments)
+    app.router.add_get("/metrics", pages.scrape)
+    app.router.add_get("/api/incidents", ledger.newest)
+    app.router.add_get("/api/incidents/{id}", ledger.one)
     return app
 
 

@@ -63,11 +63,8 @@ def _incident(newest: Event) -> dict[str, Any]:
     over = newest.edge in ENDS
     told: dict[str, Any] = _plain(newest)
     fields = ("opened_at", "since", "reason", "severity", "message", "resolution", "sequence")
-    about: dict[str, Any] = {
-        "id": newest.incident,
-        "open": not over,
-        "ended_at": newest.at if over else None,
-    }
+    ended_at = newest.at if over else None
+    about: dict[str, Any] = {"id": newest.incident, "open": not over, "ended_at": ended_at}
     return {**about, **told["subject"], **{field: told[field] for field in fields}}
 
 
