@@ -116,7 +116,7 @@ async def outputs(it: Rig, config: Config) -> AsyncIterator[tuple[str, str]]:
 def made(config: Config, clock: ManualClock) -> Sequence[Sink]:
     sinks = [make_sink(sink, clock) for sink in config.sinks]
     for sink in sinks:
-        sink.sender._timeout = sink.sender._timeout.__class__(total=2)  # type: ignore[attr-defined]
+        sink.sender.total = 2  # type: ignore[attr-defined]
     return sinks
 
 

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -37,6 +38,7 @@ _FORBIDDEN: Final = [ipaddress.ip_network(network) for network in _NO_RECEIVERS.
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
+@dataclass(eq=False)
 class Sender:
     """Posts once. `total` and `connect` are seconds for a whole attempt and for its connection.
 
@@ -45,31 +47,23 @@ class Sender:
     says who we are. These files are read again when they change.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        *,
-        total: float = 15.0,
-        connect: float = 5.0,
-        ca_file: Path | None = None,
-        client_cert: Path | None = None,
-        client_key: Path | None = None,
-        allow_http: bool = False,
-        resolver: AbstractResolver | None = None,
-    ) -> None:
-        self.clock = clock
-        self._timeout = aiohttp.ClientTimeout(total=total, connect=connect)
-        self._tls_files = (ca_file, client_cert, client_key)
-        self._allow_http = allow_http
-        self._resolver = resolver or Resolver()
-        self._tls: tuple[list[int], ssl.SSLContext] | None = None
+    clock: Clock
+    _: KW_ONLY
+    total: float = 15.0
+    connect: float = 5.0
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    allow_http: bool = False
+    resolver: AbstractResolver = field(default_factory=Resolver)
+    _tls: tuple[list[int], ssl.SSLContext] | None = field(default=None, init=False)
 
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
     ) -> Answer:
         """Send `body`; any status is an answer. Raises SinkError, which says nothing of the URL."""
         try:
-            check_url(url, self._allow_http)
+            check_url(url, self.allow_http)
         except ValueError as error:  # says what is wrong, not with what
             raise SinkError("bad_url", Outcome.PARK, detail=str(error)) from None
         attempt = _Attempt()
@@ -85,7 +79,7 @@ class Sender:
         if proxy := environment_proxy(str(url)):
             hide(proxy)
         connector = aiohttp.TCPConnector(
-            force_close=True, use_dns_cache=False, resolver=self._resolver,
+            force_close=True, use_dns_cache=False, resolver=self.resolver,
             socket_factory=attempt.socket,
         )  # fmt: skip
         trace = aiohttp.TraceConfig()
@@ -93,7 +87,7 @@ class Sender:
         async with (
             aiohttp.ClientSession(
                 connector=connector,
-                timeout=self._timeout,
+                timeout=aiohttp.ClientTimeout(total=self.total, connect=self.connect),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,  # a bomb stays as small as it was sent
                 headers=_HEADERS,
@@ -113,13 +107,13 @@ class Sender:
 
     def _context(self) -> ssl.SSLContext:
         """Certificates are always verified; the context is kept until one of its files changes."""
-        ca_file, client_cert, client_key = self._tls_files
+        files = (self.ca_file, self.client_cert, self.client_key)
         try:
-            changed = [file.stat().st_mtime_ns for file in self._tls_files if file is not None]
+            changed = [file.stat().st_mtime_ns for file in files if file is not None]
             if self._tls is None or self._tls[0] != changed:
-                context = ssl.create_default_context(cafile=ca_file)
-                if client_cert is not None:
-                    context.load_cert_chain(client_cert, client_key, password="")  # never asks
+                context = ssl.create_default_context(cafile=self.ca_file)
+                if self.client_cert is not None:  # the password: it never asks
+                    context.load_cert_chain(self.client_cert, self.client_key, password="")
                 self._tls = changed, context
         except OSError as error:  # an SSLError is one too
             why = f"{type(error).__name__} in ca_file, client_cert or client_key"
@@ -127,19 +121,19 @@ class Sender:
         return self._tls[1]
 
 
+@dataclass(eq=False)
 class Ping:
     """One request to a dead-man monitor: it says that all is well by itself; the URL is a secret."""
 
-    def __init__(self, sender: Sender, *, url: Secret, method: Literal["GET", "POST"]) -> None:
-        self._sender = sender
-        self._url = url
-        self._method = method
+    sender: Sender
+    url: Secret
+    method: Literal["GET", "POST"]
 
     async def send(self) -> None:
         """Ask once; any 2xx is success. Raises SinkError."""
-        url = read_secret(self._url)
-        answer = await self._sender.post(url, b"", {}, method=self._method)
-        check(answer, self._sender.clock.wall(), [url])
+        url = read_secret(self.url)
+        answer = await self.sender.post(url, b"", {}, method=self.method)
+        check(answer, self.sender.clock.wall(), [url])
 
 
 class _Attempt:
