@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from watcher.cluster.decode import decode_page
 from watcher.core.model import Subject
 from watcher.core.policy import HealthPolicy
 from watcher.observer import Observer
-from watcher.ports import Listed, Looked, Opened, Record, Stream
+from watcher.ports import Claim, Listed, Looked, Opened, Record, Stream
 from watcher.recording import Recorder
 from watcher.stores.sql import SqlStore
 from watcher.testing.apiserver import FakeApiServer
@@ -75,8 +75,11 @@ class _Nowhere(SqlStore):
     def __init__(self) -> None:
         """It needs no database."""
 
-    async def record(self, record: Record, at: datetime) -> None:
+    async def record(
+        self, record: Record, at: datetime, idle: Collection[str] = ()
+    ) -> Mapping[str, Claim]:
         """Forget it."""
+        return {}
 
 
 async def _see_nothing(_: Sequence[Subject]) -> Looked:
