@@ -20,7 +20,7 @@ from watcher.ports import Claim, Clock, Record, Saved, Store
 _SURELY_UNSENT: Final = GATHER * 3 / 4
 """A post that waits so much longer will not be taken while a commit is under way."""
 
-_PRECEDENCE: Final = 0.001
+_PRECEDENCE: Final = 0.003
 """Seconds that what was handed over has the loop to itself."""
 
 
