@@ -166,6 +166,7 @@ async def _started(folder: Path, count: int, *, answered: bool) -> tuple[float, 
         variables = {
             "WATCHER_CLUSTERS": json.dumps([{"kubeconfig": f"{folder}/kubeconfig"}]),
             "WATCHER_STORE__URL": f"sqlite:///{path}",
+            "WATCHER_STORE__QUEUE_CAP": "1000000",  # or its alarm would wait, too
             "WATCHER_WEB__ADDRESS": f"127.0.0.1:{port}",
             "WATCHER_SINKS": json.dumps([sink]),
         }
