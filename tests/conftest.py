@@ -15,14 +15,6 @@ settings.register_profile("ci", max_examples=500, deadline=None, derandomize=Tru
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whichever test comes first waits for the database server to be made."""
-    for item in items:
-        needs = "postgres" in getattr(item, "fixturenames", ()) or "postgresql" in item.name
-        if needs and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(60))
-
-
 @pytest.fixture(autouse=True)
 def _own_secrets() -> Iterator[None]:
     """What is a secret in one test may be a word of the next one's messages."""

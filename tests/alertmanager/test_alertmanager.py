@@ -21,8 +21,6 @@ from watcher.sinks.alertmanager import Alertmanager
 from watcher.sinks.http import Sender
 from watcher.testing.clock import ManualClock
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Receiver:
     """What the pair sends on, as `firing web critical`."""

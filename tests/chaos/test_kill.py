@@ -46,7 +46,6 @@ def seed() -> int:
     return int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
 
 
-@pytest.mark.timeout(120)
 async def test_twenty_kills(tmp_path: Path) -> None:
     """Row 25: F37, F38: at failpoints and at random moments; every change is told, in order, under one id."""
     await killed(tmp_path, 20, seed())

@@ -4,7 +4,6 @@ import random
 import shutil
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Engine, event
 
 from tests import deliveries as make
@@ -47,7 +46,6 @@ class Disk:
         return log.stat().st_size if log.exists() else 0
 
 
-@pytest.mark.timeout(60)
 async def test_every_commit_outlives_the_power(tmp_path: Path) -> None:
     """Row 28: at each commit, in the middle of writing the next, and over many checkpoints."""
     rng, path = random.Random(28), tmp_path / "watcher.db"

@@ -12,7 +12,6 @@ from tests.controlplane.watcher_process import WatcherProcess
 from tests.outside import Outside, outside
 from watcher.testing.objects import deployment
 
-pytestmark = pytest.mark.timeout(90)  # both ends of the alarm take ten seconds
 DEGRADED = "deployment.degraded web"
 
 

@@ -16,8 +16,6 @@ from tests.postgres import Postgres
 from watcher.stores.schema import REVISION
 from watcher.testing.objects import deployment
 
-pytestmark = pytest.mark.timeout(60)  # real processes, and a lease of twelve seconds
-
 
 @pytest.fixture
 def world() -> Iterator[Outside]:

@@ -108,7 +108,6 @@ def seed() -> int:
     return int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
 
 
-@pytest.mark.timeout(120)
 async def test_cut_and_paused(postgres: Postgres, tmp_path: Path) -> None:
     """Connections of either are reset or hang for a moment, fifteen times."""
     await disturbed(postgres, tmp_path, 15, SHORTLY, seed())

@@ -19,8 +19,6 @@ from watcher.ports import Record
 from watcher.stores.database import open_store
 from watcher.testing.objects import deployment
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def world() -> Iterator[Outside]:

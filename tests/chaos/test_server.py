@@ -38,7 +38,6 @@ async def rival(url: str) -> AsyncIterator[SqlStore]:
     await store.close()
 
 
-@pytest.mark.timeout(30)
 async def test_who_was_stopped_in_a_transaction_does_not_hold_up_the_next(
     url: str, writer: SqlStore, rival: SqlStore
 ) -> None:
@@ -50,7 +49,6 @@ async def test_who_was_stopped_in_a_transaction_does_not_hold_up_the_next(
         assert await rival.acquire()
 
 
-@pytest.mark.timeout(30)
 async def test_a_server_that_is_killed_and_comes_back(postgres: Postgres, writer: SqlStore) -> None:
     """Errors meanwhile, at once; afterwards all that was committed is there and the writer goes on.
 
@@ -71,7 +69,6 @@ async def test_a_server_that_is_killed_and_comes_back(postgres: Postgres, writer
     assert claimed.event == event(1)
 
 
-@pytest.mark.timeout(60)
 async def test_a_server_that_hangs(postgres: Postgres, writer: SqlStore) -> None:
     """It is an error within seconds, not a wait for ever; and once it answers all is well."""
     await writer.record(told(event(1)), NOW)

@@ -14,8 +14,6 @@ from tests.controlplane.watcher_process import WatcherProcess
 from tests.outside import Outside, outside
 from watcher.testing.objects import deployment
 
-pytestmark = pytest.mark.timeout(90)  # SQLite waits five seconds for a lock, the alarm ten
-
 
 @pytest.fixture
 def world() -> Iterator[Outside]:

@@ -383,7 +383,6 @@ async def run(folder: Path, seconds: float) -> None:
     assert rounds > 5
 
 
-@pytest.mark.timeout(SECONDS + 60)
 @warped
 async def test_every_real_outage_is_told_once(tmp_path):
     """Whatever the network and the API server do: each degraded and its end once, nothing else."""

@@ -59,7 +59,6 @@ def expire(url: str) -> None:
     execute(url, "UPDATE leases SET expires_at = now()")
 
 
-@pytest.mark.timeout(60)
 def test_two_migrations_at_once(postgres: Postgres) -> None:
     """Started together on an empty database, all succeed and there is one schema."""
     url = postgres.database()

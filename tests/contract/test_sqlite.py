@@ -79,7 +79,6 @@ async def test_a_commit_survives_the_power(url: str) -> None:
     await store.close()
 
 
-@pytest.mark.timeout(60)
 async def test_a_second_run_is_refused(url: str, path: Path) -> None:
     """Row 31: two processes would send everything twice; the second is told who holds the file."""
     child = subprocess.Popen(  # noqa: ASYNC220 - it lives as long as the test
@@ -102,7 +101,6 @@ async def test_a_second_run_is_refused(url: str, path: Path) -> None:
     await once_more.close()
 
 
-@pytest.mark.timeout(60)
 def test_two_migrations_at_once(url: str) -> None:
     """Started together, one migrates and the others find it done."""
     command = [sys.executable, "-c", MIGRATE, url]
@@ -237,7 +235,6 @@ def killed_after_a_commit(url: str) -> None:
     assert subprocess.run([sys.executable, "-c", script, url], check=False).returncode == -9
 
 
-@pytest.mark.timeout(60)
 def test_a_damaged_file_is_refused(url: str, path: Path) -> None:
     """Row 30: with what to do in one line; the file is left as it is, and no empty one takes its place."""
     killed_after_a_commit(url)
@@ -252,7 +249,6 @@ def test_a_damaged_file_is_refused(url: str, path: Path) -> None:
     assert path.read_bytes() == content
 
 
-@pytest.mark.timeout(60)
 def test_a_lost_file_is_not_replaced_by_an_empty_one(url: str, path: Path) -> None:
     """Row 30: if its log is still there, something was lost that nobody meant to lose."""
     killed_after_a_commit(url)
@@ -347,7 +343,6 @@ async def test_errors_hold_no_values(url: str, path: Path) -> None:
     await store.close()
 
 
-@pytest.mark.timeout(60)
 async def test_a_killed_process_leaves_what_it_committed(url: str) -> None:
     """The file of a process that was killed opens clean, with all that had been committed."""
     killed_after_a_commit(url)

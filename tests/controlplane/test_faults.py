@@ -23,8 +23,6 @@ from watcher.cluster.auth import find_auth
 from watcher.cluster.transport import Timings
 from watcher.ports import Broken, Deleted, Opened
 
-pytestmark = pytest.mark.timeout(120)  # the first test of a run starts the control plane
-
 SWIFT = Timings(idle=2, quiet=0.05, catch_up=0.2, pause=(0.05, 0.1), backoff=0.1, backoff_cap=0.5)
 
 

@@ -11,8 +11,6 @@ from tests.controlplane.objects import create, deployment, deployments, settled,
 from tests.controlplane.told import Told
 from tests.controlplane.watcher_process import WatcherProcess
 
-pytestmark = pytest.mark.timeout(90)  # the first test of a run starts the control plane
-
 
 @pytest.fixture(autouse=True)
 def running(watcher: WatcherProcess) -> None:

@@ -12,8 +12,6 @@ from tests.controlplane.objects import create, deployment, settled, with_image
 from tests.controlplane.told import Told
 from tests.controlplane.watcher_process import WatcherProcess
 
-pytestmark = pytest.mark.timeout(90)  # the first test of a run starts the control plane
-
 HOLDS = ("degraded_for", "none_available_for", "recovered_for")
 RESTARTED = "kubectl.kubernetes.io/restartedAt"
 

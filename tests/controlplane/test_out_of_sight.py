@@ -4,16 +4,12 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.controlplane.client import Client, Json
 from tests.controlplane.kubelet import Kubelet, not_ready
 from tests.controlplane.objects import create, deployment, settled
 from tests.controlplane.plane import ControlPlane, free_ports
 from tests.controlplane.told import Told
 from tests.controlplane.watcher_process import WatcherProcess
-
-pytestmark = pytest.mark.timeout(120)  # the first test of a run starts the control plane
 
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 GRANT: Json = {

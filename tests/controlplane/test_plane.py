@@ -22,8 +22,6 @@ from tests.controlplane.objects import (
 )
 from tests.controlplane.plane import ControlPlane, StartError
 
-pytestmark = pytest.mark.timeout(90)  # the first one starts the control plane
-
 ROOT = Path(__file__).parents[2]
 
 

@@ -8,8 +8,6 @@ from tests.controlplane.objects import create, deployment, settled
 from tests.controlplane.told import Told
 from tests.controlplane.watcher_process import WatcherProcess
 
-pytestmark = pytest.mark.timeout(90)  # the first test of a run starts the control plane
-
 
 @pytest.fixture
 def web(watcher: WatcherProcess, admin: Client, namespace: str) -> str:

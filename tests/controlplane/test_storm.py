@@ -2,8 +2,6 @@
 
 import concurrent.futures
 
-import pytest
-
 from tests.controlplane.client import Client
 from tests.controlplane.kubelet import Behaviour, Kubelet, not_ready, ready
 from tests.controlplane.objects import create, deployment, deployments, settled
@@ -15,7 +13,6 @@ MANY, BROKEN = 300, 60
 AT_ONCE = 8
 
 
-@pytest.mark.timeout(180)  # three hundred Deployments take their time
 def test_sixty_of_three_hundred_break_at_once(
     watcher: WatcherProcess, told: Told, admin: Client, kubelet: Kubelet, namespace: str
 ) -> None:

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from msgspec.structs import replace
 
 from tests.controlplane.receivers import eventually
@@ -29,7 +28,6 @@ from watcher.testing.slack import CHANNEL, FakeSlack
 CAP = 100
 NAMES = [f"web-{number}" for number in range(10)]
 LATER = [f"new-{number}" for number in range(20)]
-pytestmark = pytest.mark.timeout(60)
 
 
 class Slack(SlackBot):

@@ -54,7 +54,6 @@ def listed(process: WatcherProcess) -> list[tuple[str, str, str]]:
     return [(row["subject"], row["state"], row["reason"]) for row in rows]
 
 
-@pytest.mark.timeout(60)  # it notices within fifteen seconds of real time
 def test_redriven_deliveries_are_sent_by_the_running_watcher(
     process: WatcherProcess, world: Outside, tmp_path: Path
 ) -> None:

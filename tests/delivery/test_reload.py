@@ -14,7 +14,6 @@ from tests.outside import HOLDS, Outside, outside
 from watcher.core.model import Json
 from watcher.testing.objects import deployment
 
-pytestmark = pytest.mark.timeout(60)  # real processes, and looks at the file every five seconds
 IN_FORCE = "watcher_config_last_reload_successful"
 
 

@@ -27,7 +27,6 @@ from watcher.stores.ledger import followed, kept
 from watcher.testing.clock import ManualClock
 
 BEGAN = SystemClock().wall() - timedelta(hours=1)
-pytestmark = pytest.mark.timeout(30)  # the first of them lives the hour
 NOW = BEGAN + timedelta(hours=1)
 SINCE = BEGAN - timedelta(days=90)
 

@@ -20,8 +20,6 @@ from watcher.metrics import Metrics
 from watcher.testing.clock import ManualClock
 from watcher.view import View
 
-pytestmark = pytest.mark.timeout(90)  # the first test starts the control plane
-
 ROOT = CHART.parents[1]
 POSTGRESQL: Json = {"store": {"type": "postgresql", "postgresql": {"existingSecret": "database"}}}
 MONITORING: Json = {

@@ -6,8 +6,6 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
 from tests.controlplane.plane import ControlPlane
 from tests.deploy.node import Node
 from tests.postgres import Postgres
@@ -16,7 +14,6 @@ SCRIPT = Path(__file__).parents[2] / "deploy" / "e2e" / "run"
 LIMIT = 160
 
 
-@pytest.mark.timeout(180)
 def test_sqlite(
     commands: Mapping[str, Path], cluster: ControlPlane, node: Node, tmp_path: Path
 ) -> None:
@@ -24,7 +21,6 @@ def test_sqlite(
     end_to_end("sqlite", commands, cluster, node, tmp_path)
 
 
-@pytest.mark.timeout(180)
 def test_postgresql(
     commands: Mapping[str, Path],
     cluster: ControlPlane,

@@ -14,8 +14,6 @@ from tests.deploy.image import Container, settings
 from tests.deploy.release import Release
 from watcher import __version__
 
-pytestmark = pytest.mark.timeout(90)  # the first test starts the control plane
-
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 Start = Callable[[Mapping[str, Path]], Container]
 

@@ -16,8 +16,6 @@ from tests.deploy.tools import call
 from tests.postgres import Postgres
 from watcher import __version__
 
-pytestmark = pytest.mark.timeout(90)  # the first test starts the control plane
-
 DEPLOY = CHART.parent
 BASE, REPLICATED = DEPLOY / "manifests", DEPLOY / "postgresql"
 NAMESPACE = NAME = "deployment-watcher"

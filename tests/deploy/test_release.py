@@ -14,8 +14,6 @@ from tests.deploy.node import Node, PodProcess, ended
 from tests.deploy.release import Release
 from tests.postgres import Postgres
 
-pytestmark = pytest.mark.timeout(90)  # the first test starts the control plane
-
 POSTGRESQL: Json = {
     "store": {"type": "postgresql", "postgresql": {"existingSecret": "database"}},
     "migration": {"backoffLimit": 0},

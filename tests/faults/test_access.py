@@ -10,8 +10,6 @@ from tests.faults.warp import warped
 from tests.faults.world import World, headline, world
 from watcher.testing.objects import deployment
 
-pytestmark = pytest.mark.timeout(60)  # hours of virtual time, on machines that are busy
-
 
 def user(w: World, **fields: object) -> None:
     """Rewrite the kubeconfig with this user."""

@@ -11,8 +11,6 @@ from tests.faults.world import world
 from watcher.testing.apiserver import Fault
 from watcher.testing.objects import deployment
 
-pytestmark = pytest.mark.timeout(60)  # hours of virtual time, on machines that are busy
-
 
 @warped
 async def test_f1(tmp_path):

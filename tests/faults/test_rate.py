@@ -5,8 +5,6 @@ import pytest
 from tests.faults.steady import CLASSES, half_open, per_minute
 from tests.faults.warp import warped
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.mark.parametrize("fault", CLASSES.values(), ids=CLASSES)
 @warped

@@ -12,8 +12,6 @@ from watcher.core.model import Json
 from watcher.testing.apiserver import Fault, event, status
 from watcher.testing.objects import deployment
 
-pytestmark = pytest.mark.timeout(60)  # hours of virtual time, on machines that are busy
-
 SECOND = timedelta(seconds=1)
 
 

@@ -5,8 +5,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.controlplane.client import Json
 from tests.controlplane.receivers import eventually
 from tests.controlplane.watcher_process import WatcherProcess
@@ -47,7 +45,6 @@ def told(hook: FaultServer) -> list[str]:
     return lines
 
 
-@pytest.mark.timeout(60)
 async def test_each_cluster_has_its_own_fate(tmp_path: Path) -> None:
     """One goes: it alone is told, the other's news go on, and the ping waits until it was told."""
     east, west = Region(tmp_path, "east"), Region(tmp_path, "west")

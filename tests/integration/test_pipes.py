@@ -68,7 +68,6 @@ async def everything(reader: int) -> list[str]:
         return (await asyncio.to_thread(pipe.read)).decode().splitlines()
 
 
-@pytest.mark.timeout(30)
 async def test_a_log_that_nobody_reads_stops_nothing(
     full_pipe: tuple[int, int], kubeconfig: Path
 ) -> None:
@@ -81,7 +80,6 @@ async def test_a_log_that_nobody_reads_stops_nothing(
     assert await asyncio.wait_for(process.wait(), 6) == 0
 
 
-@pytest.mark.timeout(30)
 async def test_a_log_that_is_read_late_is_whole_and_in_order(
     full_pipe: tuple[int, int], kubeconfig: Path
 ) -> None:
@@ -177,7 +175,6 @@ def test_a_crash_that_nobody_reads_of_ends_the_process(full_pipe: tuple[int, int
     assert crash(full_pipe[1]).wait(8) == 1
 
 
-@pytest.mark.timeout(20)
 async def test_a_terminal_shows_why_it_ends_after_what_came_before(kubeconfig: Path) -> None:
     """Where the reason is a message, and no line of the log."""
     (kubeconfig.parent / "no-database").write_text("not SQLite" * 1000)

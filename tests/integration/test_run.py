@@ -54,7 +54,6 @@ def with_a_cluster(watcher: WatcherProcess) -> None:
     eventually(lambda: told(watcher) == restored, instead=lambda: told(watcher))
 
 
-@pytest.mark.timeout(60)  # it backs off from a server that is not there
 async def test_it_starts_without_a_cluster_and_goes_on_once_there_is_one(
     absent: FakeApiServer, tmp_path: Path
 ) -> None:
@@ -146,7 +145,6 @@ def signalled(folder: Path, signals: dict[str, signal.Signals]) -> tuple[int, li
         return process.wait(10), lines
 
 
-@pytest.mark.timeout(30)
 def test_a_hangup_is_no_end(absent_config: Path) -> None:
     """The configuration is read again; where it is the same, the log says so."""
     hangup = {"process.started": signal.SIGHUP, "config.unchanged": signal.SIGTERM}
@@ -156,7 +154,6 @@ def test_a_hangup_is_no_end(absent_config: Path) -> None:
     assert '"process.stopped"' in lines[-1]
 
 
-@pytest.mark.timeout(30)
 def test_nor_is_one_during_the_start(absent_config: Path) -> None:
     """As of a service manager that starts it and lets it reload in one go."""
     content = (absent_config / "config.yaml").read_text()
@@ -178,7 +175,6 @@ def test_nor_is_one_during_the_start(absent_config: Path) -> None:
         assert process.wait(10) == 0
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("moment", ["config.loaded", "cluster.endpoint", "store.created"])
 def test_a_signal_during_the_start_leaves_no_warning(absent_config: Path, moment: str) -> None:
     """However far it has come: nothing that was begun is left unawaited."""

@@ -8,7 +8,6 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -302,7 +301,6 @@ def test_nothing_is_lost_by_the_choice(told: tuple[str, int, list[Step]]) -> Non
     assert asyncio.run(play(Story(PureOutbox(), kind, length, 1), plain)) == with_all
 
 
-@pytest.mark.timeout(120)
 def test_nothing_is_lost_by_the_store(tmp_path: Path) -> None:
     """The same over SQLite, with the rows of earlier stories around."""
     path = tmp_path / "watcher.db"

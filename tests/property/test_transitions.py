@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import accumulate, groupby, pairwise
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -175,7 +174,6 @@ WHOLE = settings(max_examples=settings().max_examples // 2)
 
 
 @WHOLE
-@pytest.mark.timeout(120)
 @given(st.lists(NEWS | BLIND, max_size=14), st.lists(st.integers(-1, 70), max_size=14))
 def test_restarts(news, chances):
     """A restart between any two steps changes nothing."""
@@ -184,7 +182,6 @@ def test_restarts(news, chances):
 
 
 @WHOLE
-@pytest.mark.timeout(120)
 @given(st.lists(NEWS | BLIND, max_size=14))
 def test_replayed_events(news):
     """Row 32: each event once more: nothing more is told, and nothing at another time."""
@@ -194,7 +191,6 @@ def test_replayed_events(news):
 
 
 @WHOLE
-@pytest.mark.timeout(120)
 @given(st.lists(NEWS | BLIND, max_size=14))
 def test_told_in_order(news):
     """An incident opens once, before all else of it, and ends at most once, after all else."""
@@ -209,7 +205,6 @@ def test_told_in_order(news):
 
 
 @WHOLE
-@pytest.mark.timeout(120)
 @given(
     st.lists(
         st.tuples(st.integers(1, 300), st.sampled_from(["restart", "away", "blip"])), max_size=5
