@@ -753,6 +753,14 @@ def test_what_cannot_be_answered_is_one_line(
     assert err.startswith(f"watcher: {problem}")
 
 
+def test_a_database_of_something_else_is_left_alone(watcher: Watcher, tmp_path: Path) -> None:
+    something_else(tmp_path)
+    code, out, err = watcher("migrate", WATCHER_STORE__URL=f"sqlite:///{tmp_path / 'file'}")
+    assert (code, out) == (2, "")
+    assert err.endswith("file is another program's database: it has a table other\n")
+    assert b"deliveries" not in (tmp_path / "file").read_bytes()
+
+
 def test_history_without_a_store_says_so(watcher: Watcher) -> None:
     """Rather than leaving an empty one behind in the wrong folder."""
     assert watcher("history") == (2, "", "watcher: there is no store at watcher.db\n")

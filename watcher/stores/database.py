@@ -109,6 +109,9 @@ def _explained(where: Path | URL) -> Iterator[str]:
 
 def _bring_up_to_date(engine: Engine, name: str) -> tuple[str | None, str]:
     found = _revision(engine)
+    others = inspect(engine).get_table_names() if found is None else []
+    if others and engine.dialect.name == "sqlite":  # a server's database may be shared
+        raise StoreError(f"{name} is another program's database: it has a table {others[0]}")
     if found is None or found < _NEWEST:
         from watcher.stores.migrations import upgrade
 
