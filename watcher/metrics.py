@@ -1,5 +1,6 @@
 """Every Prometheus metric: what happened is counted, how things stand is read from the view."""
 
+import math
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -77,6 +78,8 @@ class Metrics(Collector):
 
     def render(self, queue: Iterable[tuple[str, DeliveryState, int, datetime]]) -> bytes:
         """The text for a scrape; `queue` is what the store says of it."""
+        if not self._view.leading:  # only the writer looks
+            self.queue_fill.set(math.nan)
         self.pending.clear()
         self.oldest.clear()
         for sink, state, count, at in sorted(queue, key=lambda row: row[3], reverse=True):

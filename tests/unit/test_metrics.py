@@ -54,3 +54,13 @@ def test_how_a_breaker_stands() -> None:
     assert [closed.state(NOW), opened.state(NOW)] == [0, 2]
     assert opened.until is not None
     assert opened.state(opened.until) == 1
+
+
+def test_a_process_that_writes_no_more_does_not_know_the_queue() -> None:
+    """What it knew as the writer would keep an alert alive, or hide that of the next one."""
+    metrics = Metrics(view := View(), ManualClock(NOW))
+    metrics.queue_fill.set(0.9)
+    shown = []
+    for view.leading in (True, False):
+        shown.append(re.findall(rb"(?m)^watcher_queue_fill_ratio (.+)$", metrics.render([])))
+    assert shown == [[b"0.9"], [b"NaN"]]
