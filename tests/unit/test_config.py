@@ -26,7 +26,7 @@ EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
 def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "file.yaml"
-    path.write_text(text)
+    path.write_text(text or "{}")
     return path
 
 
@@ -221,6 +221,7 @@ WRONG = [
     ("web: {address: '8080'}", {}, "file.yaml: web.address: must be HOST:PORT or :PORT, an IPv6 host in brackets", "a port without colon"),
     ("web: {address: ':1'}\nweb: {address: ':2'}", {}, "file.yaml:2:1: the key 'web' is there twice", "a key twice"),
     ("a: [1\nb: 2", {}, "file.yaml:2:2: expected ',' or ']', but got ':'", "no YAML"),
+    (" \n", {}, "file.yaml: is empty; for the defaults it would be {}", "nothing at all"),
     ("- 1", {}, "file.yaml: must be a mapping of sections: clusters, health, sinks, …", "a list"),
     ("web: {when: 2026-99-99}", {}, "file.yaml: not YAML that can be read", "an impossible date"),
     ("", {"WATCHER_WEB__PORT": "1"}, "WATCHER_WEB__PORT: unknown key", "a variable of no key"),

@@ -122,7 +122,8 @@ class _UniqueKeys(yaml.SafeLoader):
 def _read_file(path: Path) -> Values:
     """Return the file's sections that are set; raises ConfigError with the place in it."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 - a safe one
+        text = path.read_text(encoding="utf-8")
+        values = yaml.load(text, _UniqueKeys)  # noqa: S506 - a safe one
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except yaml.MarkedYAMLError as error:
@@ -131,6 +132,8 @@ def _read_file(path: Path) -> Values:
         raise ConfigError([f"{place}: {error.problem}"]) from None
     except (yaml.YAMLError, ValueError, RecursionError):  # no text; a date such as 2026-13-45
         raise ConfigError([f"{path}: not YAML that can be read"]) from None
+    if not text.strip():  # a disk that was full, or `>` before the command that has failed
+        raise ConfigError([f"{path}: is empty; for the defaults it would be {{}}"])
     if not isinstance(values, dict | None):
         raise ConfigError([f"{path}: must be a mapping of sections: clusters, health, sinks, …"])
     return {key: value for key, value in (values or {}).items() if value is not None}
