@@ -37,10 +37,10 @@ ifeq ($(findstring controlplane,$(WITHOUT)),)
 	-$(BIN)/python -m tests.deploy.tools
 endif
 	@echo "Two runs side by side; what $(ON_PLANE) say follows at the end."
-	@log=$$(mktemp); trap 'kill $$plane; rm -f $$log' INT TERM; \
-	$(BIN)/python -m pytest -p no:cacheprovider $(ON_PLANE) >$$log 2>&1 & plane=$$!; \
+	@own=$$(mktemp -d); trap 'kill $$plane; rm -rf $$own' INT TERM; \
+	$(BIN)/python -m pytest -p no:cacheprovider --basetemp $$own/tests $(ON_PLANE) >$$own/log 2>&1 & plane=$$!; \
 	$(BIN)/python -m pytest tests $(ON_PLANE:%=--ignore=%); rest=$$?; \
-	wait $$plane; plane=$$?; cat $$log; rm $$log; test $$rest = 0 && test $$plane = 0
+	wait $$plane; plane=$$?; cat $$own/log; rm -rf $$own; test $$rest = 0 && test $$plane = 0
 
 cover: $(READY) ## line and branch coverage of the tests that run in this process
 	$(BIN)/python -m pytest --cov tests/unit tests/property tests/contract tests/integration tests/acceptance
