@@ -6,13 +6,16 @@ import shutil
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
+
+from watcher.stores.database import migrate, open_store
+from watcher.stores.sql import SqlStore
 
 _numbers = itertools.count(1)
 
@@ -85,3 +88,27 @@ def postgres() -> Iterator[Postgres]:
     yield server
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def url(postgres: Postgres) -> str:
+    made = postgres.database()
+    migrate(made)
+    return made
+
+
+@pytest.fixture
+async def writer(url: str) -> AsyncIterator[SqlStore]:
+    """A process that has the lease."""
+    store = open_store(url, exclusive=True)
+    assert await store.acquire()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def rival(url: str) -> AsyncIterator[SqlStore]:
+    """Another process, which would like to have it."""
+    store = open_store(url, exclusive=True)
+    yield store
+    await store.close()

@@ -9,17 +9,9 @@ import pytest
 from tests.chaos.seccomp import ReadOnly
 from tests.controlplane.receivers import eventually
 from tests.controlplane.watcher_process import WatcherProcess
-from tests.outside import Outside, outside
-from watcher.testing.objects import deployment
+from tests.outside import Outside
 
 DEGRADED = "deployment.degraded web"
-
-
-@pytest.fixture
-def world() -> Iterator[Outside]:
-    with outside() as made:
-        made.do(lambda: made.server.apply(deployment("shop", "web")))
-        yield made
 
 
 @pytest.fixture

@@ -14,14 +14,6 @@ from tests.controlplane.watcher_process import ROOT, WatcherProcess
 from tests.outside import Outside, outside
 from tests.postgres import Postgres
 from watcher.stores.schema import REVISION
-from watcher.testing.objects import deployment
-
-
-@pytest.fixture
-def world() -> Iterator[Outside]:
-    with outside() as made:
-        made.do(lambda: made.server.apply(deployment("shop", "web")))
-        yield made
 
 
 @pytest.fixture

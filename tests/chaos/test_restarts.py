@@ -11,20 +11,12 @@ from tests import deliveries as make
 from tests.controlplane.receivers import eventually
 from tests.controlplane.watcher_process import WatcherProcess
 from tests.deliveries import told
-from tests.outside import Outside, outside
+from tests.outside import Outside
 from watcher.clock import SystemClock
 from watcher.core.delivery import DeliveryState
 from watcher.core.ledger import LedgerRow
 from watcher.ports import Record
 from watcher.stores.database import open_store
-from watcher.testing.objects import deployment
-
-
-@pytest.fixture
-def world() -> Iterator[Outside]:
-    with outside() as made:
-        made.do(lambda: made.server.apply(deployment("shop", "web")))
-        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A PostgreSQL that hangs, dies and comes back, under one open store: errors in seconds, and then all is well."""
 
 import time
-from collections.abc import AsyncIterator
 from contextlib import closing
 
 import psycopg
@@ -10,32 +9,7 @@ import pytest
 from tests.deliveries import NOW, event, told
 from tests.postgres import Postgres
 from watcher.errors import StoreError
-from watcher.stores.database import migrate, open_store
 from watcher.stores.sql import SqlStore
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    made = postgres.database()
-    migrate(made)
-    return made
-
-
-@pytest.fixture
-async def writer(url: str) -> AsyncIterator[SqlStore]:
-    """A process that has the lease."""
-    store = open_store(url, exclusive=True)
-    assert await store.acquire()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def rival(url: str) -> AsyncIterator[SqlStore]:
-    """Another process, which would like to have it."""
-    store = open_store(url, exclusive=True)
-    yield store
-    await store.close()
 
 
 async def test_who_was_stopped_in_a_transaction_does_not_hold_up_the_next(

@@ -11,15 +11,7 @@ import pytest
 
 from tests.controlplane.receivers import eventually
 from tests.controlplane.watcher_process import WatcherProcess
-from tests.outside import Outside, outside
-from watcher.testing.objects import deployment
-
-
-@pytest.fixture
-def world() -> Iterator[Outside]:
-    with outside() as made:
-        made.do(lambda: made.server.apply(deployment("shop", "web")))
-        yield made
+from tests.outside import Outside
 
 
 @pytest.fixture

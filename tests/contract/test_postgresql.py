@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from contextlib import closing
 
 import psycopg
@@ -23,30 +22,6 @@ from watcher.stores.sql import SqlStore
 
 NEWEST = f"{REVISION:04}"
 MIGRATE = "import sys; from watcher.stores.database import migrate; print(migrate(sys.argv[1]))"
-
-
-@pytest.fixture
-def url(postgres: Postgres) -> str:
-    made = postgres.database()
-    migrate(made)
-    return made
-
-
-@pytest.fixture
-async def writer(url: str) -> AsyncIterator[SqlStore]:
-    """A process that has the lease."""
-    store = open_store(url, exclusive=True)
-    assert await store.acquire()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-async def rival(url: str) -> AsyncIterator[SqlStore]:
-    """Another process, which would like to have it."""
-    store = open_store(url, exclusive=True)
-    yield store
-    await store.close()
 
 
 def execute(url: str, statement: str) -> None:
