@@ -211,9 +211,9 @@ class Process:
             try:
                 await self._forget_sinks()
                 await self._notice_redriven()
-                await self._store.ping()
                 await self._store.prune(self._clock.wall() - self._config.store.retain)
                 await queue.check(self._config.store.queue_cap)
+                await self._store.ping()  # last: what failed before it may work by now
             except StoreError as error:
                 self._reporting.store_refused(error)
             else:
@@ -259,15 +259,19 @@ class _Reporting(Reporting):
 
     def recorded(self, record: Record) -> None:
         """A decision was committed."""
+        super().recorded(record)
         for sink in self._process.dispatchers.keys() & {d.sink for d in record.deliveries}:
             self._process.dispatchers[sink].wake()
+
+    def echo(self, record: Record) -> None:
+        """The echo can wait until what it tells of is on its way."""
         self._unechoed.append(record)
         asyncio.get_running_loop().call_later(_ECHO_AFTER_SECONDS, self.catch_up)
 
     def catch_up(self) -> None:
-        """The echo can wait until what it tells of is on its way."""
+        """Echo what was committed and is not echoed yet, before what has followed from it."""
         while self._unechoed:
-            super().recorded(self._unechoed.popleft())
+            super().echo(self._unechoed.popleft())
 
     def store_works(self) -> None:
         """The store took what was asked: what it has refused need not wait any longer."""

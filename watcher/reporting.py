@@ -37,8 +37,12 @@ class Reporting:
         """What fails now, and why: of a cluster its probe, of a scope its watch, the store, the ping."""
 
     def recorded(self, record: Record) -> None:
-        """A decision was committed: its events, then who is told of them and who is not."""
+        """A decision was committed."""
         self.store_works()
+        self.echo(record)
+
+    def echo(self, record: Record) -> None:
+        """Put it on record: its events, then who is told of them and who is not."""
         for event in record.events:
             if event.subject.cluster:
                 name = _EDGES[event.edge][event.digest]
