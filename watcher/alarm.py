@@ -18,7 +18,7 @@ from watcher.view import View
 
 _HOLD: Final = timedelta(seconds=10)
 """A database that is restarted is back by then, and one that has worked for so long is mended."""
-_LOOK_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 2.0
 _SEND_SECONDS: Final = 30.0
 _END_AFTER: Final = (0.0, 60.0, 300.0, 1800.0)
 """Waits before the attempts at an end: an alert that it does not reach stays open for ever."""
@@ -36,7 +36,7 @@ class StoreAlarm:
         self._clock = clock
 
     async def run(self) -> None:
-        """Look every second; never ends."""
+        """Look every two seconds; never ends."""
         async with asyncio.TaskGroup() as ends:
             await self._look(ends)
 

@@ -127,7 +127,8 @@ class SqlStore(Ledger):
         def work(db: Connection) -> Mapping[str, int]:
             counted = select(_d.sink, func.count()).where(*lost).group_by(_d.sink)
             found = {sink: count for sink, count in db.execute(counted)}  # noqa: C416 - for mypy
-            db.execute(update(deliveries).where(*lost).values(parked))
+            if found:
+                db.execute(update(deliveries).where(*lost).values(parked))
             return found
 
         return await self._write(work)
@@ -205,7 +206,7 @@ class SqlStore(Ledger):
 
         def work(db: Connection) -> int:
             over = list(db.scalars(found))
-            for column in (_d.incident, events.c.incident, incidents.c.id):
+            for column in (_d.incident, events.c.incident, incidents.c.id) if over else ():
                 db.execute(delete(column.table).where(column.in_(over)))
             return len(over)
 
