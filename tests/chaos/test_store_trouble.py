@@ -27,9 +27,8 @@ def full(watcher: WatcherProcess, store: Path) -> Iterator[None]:
     """No file may grow: what the kernel answers is what it answers when the disk is full."""
     process = psutil.Process(watcher.pid)
     log = store.with_name(f"{store.name}-wal")
-    size = max(log.stat().st_size, watcher.log_size + 20_000)
-    with log.open("ab") as file:  # so that the first write that grows the log is refused
-        file.truncate(size)
+    size = log.stat().st_size
+    assert size > watcher.log_size + 20_000, "else the process could not say what is wrong"
     process.rlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     yield
     process.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
