@@ -6,6 +6,7 @@ import copy
 import io
 import json
 import tempfile
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -95,36 +96,34 @@ def _config(server: FakeApiServer, slack: FakeSlack, folder: Path) -> Config:
     return load(None, environment, {})
 
 
+@dataclass
 class _Stage:
     """The cluster that things happen to, and the console that tells of them."""
 
-    def __init__(
-        self, server: FakeApiServer, slack: FakeSlack, clock: SystemClock, console: Console
-    ) -> None:
-        self.server = server
-        self.slack = slack
-        self._clock = clock
-        self._console = console
-        self._began: datetime | None = None
-        self._told = 0
+    server: FakeApiServer
+    slack: FakeSlack
+    clock: SystemClock
+    console: Console
+    _began: datetime | None = None
+    _told: int = 0
 
     def say(self, text: str) -> None:
         """Tell what happens now."""
-        now = self._clock.now()
+        now = self.clock.now()
         self._began = self._began or now
         seconds = (now - self._began).total_seconds()
-        self._console.print(Text.assemble((f"{seconds:5.1f} s  ", "dim"), (text, "bold")))
+        self.console.print(Text.assemble((f"{seconds:5.1f} s  ", "dim"), (text, "bold")))
 
     async def wait(self, seconds: float) -> None:
         """Let time pass, and tell what on-call gets to read meanwhile."""
-        until = self._clock.now().timestamp() + seconds
-        while self._clock.now().timestamp() < until:
-            await self._clock.sleep(0.25)
+        until = self.clock.now().timestamp() + seconds
+        while self.clock.now().timestamp() < until:
+            await self.clock.sleep(0.25)
             posts = [(p.ts, p.text) for m in self.slack.messages for p in (m, *m.replies)]
             for _, text in sorted(posts)[self._told :]:
                 headline = text.partition("\n")[0].partition(". ")[0]
                 told = Text(f"Slack: {headline}", style="yellow")
-                self._console.print(Padding(told, (0, 0, 0, 9)))
+                self.console.print(Padding(told, (0, 0, 0, 9)))
             self._told = len(posts)
 
     async def roll_out(self, namespace: str, name: str) -> None:
@@ -138,8 +137,8 @@ class _Stage:
             done = updated == desired
             obj["status"] |= {"updatedReplicas": updated, "replicas": desired + (not done)}
             reason = "NewReplicaSetAvailable" if done else "ReplicaSetUpdated"
-            condition(obj, "Progressing", "True", reason, self._clock.wall())
-            set_ready(obj, desired if done else desired - 1, self._clock.wall())
+            condition(obj, "Progressing", "True", reason, self.clock.wall())
+            set_ready(obj, desired if done else desired - 1, self.clock.wall())
             self.server.apply(obj)
             await self.wait(1)
 

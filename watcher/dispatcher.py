@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -26,6 +27,7 @@ _TOLD_AFTER: Final = timedelta(seconds=60)
 """Other sinks are told of one that has failed so long, or is known to before it is tried again."""
 
 
+@dataclass(eq=False)
 class Dispatcher:
     """Empties the queue of one sink, one delivery of an incident at a time.
 
@@ -34,38 +36,30 @@ class Dispatcher:
     `jitter` draws from 0 to 1.
     """
 
-    def __init__(
-        self,
-        sink: Sink,
-        store: Store,
-        clock: Clock,
-        reporting: Reporting,
-        *,
-        told: Sequence[Audience] = (),
-        timeout: timedelta = timedelta(seconds=30),
-        grace: timedelta = timedelta(seconds=10),
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        self.name: Final = sink.traits.name
+    sink: Sink
+    store: Store
+    clock: Clock
+    reporting: Reporting
+    _: KW_ONLY
+    told: Sequence[Audience] = ()
+    timeout: timedelta = timedelta(seconds=30)
+    grace: timedelta = timedelta(seconds=10)
+    jitter: Callable[[], float] = random.random
+
+    def __post_init__(self) -> None:
+        self.name = self.sink.traits.name
         self.state = SinkState()
-        self._sink = sink
-        self._store = store
-        self._trouble = Trouble(self.name, store, told, reporting)
-        self._clock = clock
-        self._reporting = reporting
-        self._timeout = timeout
-        self._grace = grace
-        self._jitter = jitter
-        rate = sink.traits.rate
+        self._trouble = Trouble(self.name, self.store, self.told, self.reporting)
+        rate = self.sink.traits.rate
         self._pace = Pace(timedelta(seconds=1 / rate if rate else 0))
         self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._unsure = True
         """Rows may be in flight that nobody sends: of the process before, or of a lost answer."""
         self._lent = False
-        self._head_start_until = clock.now()
+        self._head_start_until = self.clock.now()
         self._woken = asyncio.Event()
         self._store_works = asyncio.Event()
-        self._in_the_way = (clock.now(), "the watcher was not running")
+        self._in_the_way = (self.clock.now(), "the watcher was not running")
         """Until when something was in the way, and what."""
 
     def wake(self) -> None:
@@ -79,16 +73,16 @@ class Dispatcher:
 
     def breaker(self) -> int:
         """How the breaker stands now: see `core.retry`."""
-        return self.state.breaker.state(self._clock.now())
+        return self.state.breaker.state(self.clock.now())
 
     def resume(self) -> None:
         """Try at once what its troubles would have spared the sink: somebody has mended it."""
-        self.state = self.state.restarted(self._clock.now())
+        self.state = self.state.restarted(self.clock.now())
         self.wake()
 
     def lend(self) -> bool:
         """See `recording.Courier`."""
-        now, busy = self._clock.now(), self._unsure or self._lent or self._in_flight
+        now, busy = self.clock.now(), self._unsure or self._lent or self._in_flight
         if busy or self.state.probing or self.state.held_until(now) or not self._pace.room(now):
             return False
         self._lent = True
@@ -98,7 +92,7 @@ class Dispatcher:
         """See `recording.Courier`; of a former term it is left to whoever reclaims it."""
         self._unsure |= claims is None
         if claims and self._lent and (claim := claims.get(self.name)):
-            now = self._clock.now()
+            now = self.clock.now()
             self._begin(claim, now)
             self._head_start_until = now + _HEAD_START
         self._lent = False
@@ -109,8 +103,8 @@ class Dispatcher:
         await self.start()
         try:
             while True:
-                until = await self._insist(lambda: self.step(self._clock.now()))
-                await self._clock.wait(self._woken, until)
+                until = await self._insist(lambda: self.step(self.clock.now()))
+                await self.clock.wait(self._woken, until)
         finally:
             self._unsure, self._lent = True, False
             ending = asyncio.ensure_future(self._drain())
@@ -122,12 +116,12 @@ class Dispatcher:
         """Take over what the process before, or this one in an earlier term, knew of the sink."""
         self._in_flight.clear()
         self._unsure, self._lent = True, False
-        state = await self._insist(lambda: self._store.sink_state(self.name))
-        self._trouble.restore(await self._insist(lambda: self._store.load("")))
-        now = self._clock.now()
+        state = await self._insist(lambda: self.store.sink_state(self.name))
+        self._trouble.restore(await self._insist(lambda: self.store.load("")))
+        now = self.clock.now()
         self.state = state.restarted(now)
         if state.failing_since is None:
-            self._reporting.answers(self.name)
+            self.reporting.answers(self.name)
         if state.parked_reason:
             self._in_the_way = (now, state.parked_reason)
 
@@ -147,7 +141,7 @@ class Dispatcher:
             return None
         if self._in_flight and now < self._head_start_until:
             return self._head_start_until
-        places = 1 if self.state.probing else self._sink.traits.concurrency
+        places = 1 if self.state.probing else self.sink.traits.concurrency
         places -= len(self._in_flight)
         if places <= 0:
             return None
@@ -166,9 +160,9 @@ class Dispatcher:
 
     async def _take(self, now: datetime, room: int) -> datetime | None:
         if self._unsure:
-            await self._store.reclaim(self.name, now, tuple(self._in_flight))
+            await self.store.reclaim(self.name, now, tuple(self._in_flight))
         self._unsure = True
-        claims = await self._store.claim(self.name, now, room, self.state.edits_from)
+        claims = await self.store.claim(self.name, now, room, self.state.edits_from)
         self._unsure = False
         for claim in claims:
             self._begin(claim, now)
@@ -176,12 +170,12 @@ class Dispatcher:
             return now
         if claims:  # they go first: looking up what is due later would only hold them up
             return now + _HEAD_START
-        return await self._store.next_due(self.name)
+        return await self.store.next_due(self.name)
 
     def _begin(self, claim: Claim, now: datetime) -> None:
         for delivery in claim.superseded:
-            self._reporting.superseded(claim.delivery, delivery)
-        if now - (claim.redriven_at or claim.recorded_at) > self._sink.traits.max_age:
+            self.reporting.superseded(claim.delivery, delivery)
+        if now - (claim.redriven_at or claim.recorded_at) > self.sink.traits.max_age:
             ends = self._expire(claim)
         else:
             ends = self._deliver(claim)
@@ -191,42 +185,43 @@ class Dispatcher:
         self._in_flight[claim.delivery.incident] = task
 
     async def _expire(self, claim: Claim) -> None:
-        now = self._clock.now()
+        now = self.clock.now()
         end = Settlement(claim.delivery.id, DeliveryState.EXPIRED, now, reason="expired")
         await self._settle(end, self.state)
-        self._reporting.expired(claim)
+        self.reporting.expired(claim)
         await self._tell(claim.last_error or "it waited too long", now, lost=True)
         del self._in_flight[claim.delivery.incident]
 
     async def _deliver(self, claim: Claim) -> None:
-        began = self._clock.now()
+        began = self.clock.now()
         try:
-            async with asyncio.timeout(self._timeout.total_seconds()):
-                receipt = await attempt(self._sink, claim, self._clock, self._in_the_way)
+            async with asyncio.timeout(self.timeout.total_seconds()):
+                receipt = await attempt(self.sink, claim, self.clock, self._in_the_way)
         except SinkError as error:
             await self._failed(claim, error)
         except TimeoutError:
             await self._failed(claim, SinkError("timeout", Outcome.RETRY, ambiguous=True))
         else:
-            now = self._clock.now()
+            now = self.clock.now()
             end = Settlement(claim.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt)
             await self._settle(end, self.state.answered())
-            self._reporting.sent(claim, now, now - began)
+            self.reporting.sent(claim, now, now - began)
         del self._in_flight[claim.delivery.incident]
 
     async def _failed(self, claim: Claim, error: SinkError) -> None:
-        now, part = self._clock.now(), claim.delivery.part
+        now, part = self.clock.now(), claim.delivery.part
         age = now - (claim.redriven_at or claim.recorded_at)
         failure = Failure(error.outcome, part, claim.attempts, age, error.reason, error.retry_after)
-        max_age = self._sink.traits.max_age
-        verdict, state = settle_failure(failure, self.state, max_age, now, self._jitter())
+        max_age = self.sink.traits.max_age
+        verdict, state = settle_failure(failure, self.state, max_age, now, self.jitter())
         if verdict.due:
             self._in_the_way = (verdict.due, error.reason)
-        name, why = claim.delivery.id, error.reason
-        end = Settlement(name, verdict.state, now, verdict.due, why, error.detail)
-        end = replace(end, counted=verdict.counted, ambiguous=error.ambiguous)
+        end = Settlement(
+            claim.delivery.id, verdict.state, now, verdict.due, error.reason, error.detail,
+            counted=verdict.counted, ambiguous=error.ambiguous,
+        )  # fmt: skip
         await self._settle(end, state)
-        self._reporting.failed(claim, error, verdict)
+        self.reporting.failed(claim, error, verdict)
         lost = verdict.state is DeliveryState.EXPIRED
         if lost or error.outcome is Outcome.RETRY_SLOWLY or self._fails_for_long(now):
             await self._tell(str(error), now, lost=lost)
@@ -246,9 +241,9 @@ class Dispatcher:
         """The incident waits until its end is written, or the next delivery could overtake it."""
         before, self.state = self.state, state
         end = replace(end, sink=state if state != before else None)
-        await self._insist(lambda: self._store.settle(end))
+        await self._insist(lambda: self.store.settle(end))
         if state.failing_since is None:
-            self._reporting.answers(self.name)
+            self.reporting.answers(self.name)
             await self._insist(lambda: self._trouble.ends(end.at))
 
     async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -258,17 +253,17 @@ class Dispatcher:
             try:
                 return await ask()
             except StoreError as error:
-                self._reporting.store_refused(error)
+                self.reporting.store_refused(error)
                 if isinstance(error, Deposed):
                     raise
-                until = self._clock.now() + timedelta(seconds=wait)
-                await self._clock.wait(self._store_works, until)
+                until = self.clock.now() + timedelta(seconds=wait)
+                await self.clock.wait(self._store_works, until)
                 wait = min(2 * wait, 30.0)
 
     async def _drain(self) -> None:
         tasks = tuple(self._in_flight.values())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._grace.total_seconds()):
+            async with asyncio.timeout(self.grace.total_seconds()):
                 await self.finish()
         for task in tasks:
             task.cancel()
