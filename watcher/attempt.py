@@ -11,28 +11,17 @@ from watcher.ports import Claim, Clock, Notification, Sink
 
 _LATE_AFTER: Final = timedelta(seconds=60)
 _FOLLOWERS: Final = (Part.EDIT, Part.REPLY)
+_Trouble = tuple[datetime, str]
+"""What a sink was in before, and until when."""
 # What odd data could trip in rendering: that one message is given up, and the queue goes on.
 _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-async def attempt(
-    sink: Sink, claim: Claim, clock: Clock, in_the_way: tuple[datetime, str]
-) -> Json | None:
-    """Send it; returns the receipt that later parts refer to. Raises SinkError.
+async def attempt(sink: Sink, claim: Claim, clock: Clock, in_the_way: _Trouble) -> Json | None:
+    """Send it: anew where the message to follow is gone, and once in plain text.
 
-    `in_the_way` is what the sink was in before, and until when.
+    Returns the receipt that later parts refer to. Raises SinkError.
     """
-    try:
-        return await _send(sink, claim, clock, in_the_way)
-    except _BUGS as error:
-        detail = f"cannot be rendered: {type(error).__name__}"
-        raise SinkError("bug", Outcome.BAD_PAYLOAD, detail=detail) from error
-
-
-async def _send(
-    sink: Sink, claim: Claim, clock: Clock, in_the_way: tuple[datetime, str]
-) -> Json | None:
-    """Anew where the message to follow is gone, and once in plain text."""
     part, plain = claim.delivery.part, False
     if part in _FOLLOWERS and claim.thread is None:
         part = Part.POST
@@ -46,10 +35,13 @@ async def _send(
                 plain = True
             else:
                 raise
+        except _BUGS as error:
+            detail = f"cannot be rendered: {type(error).__name__}"
+            raise SinkError("bug", Outcome.BAD_PAYLOAD, detail=detail) from error
 
 
 def _notification(
-    claim: Claim, part: Part, plain: bool, clock: Clock, in_the_way: tuple[datetime, str]
+    claim: Claim, part: Part, plain: bool, clock: Clock, in_the_way: _Trouble
 ) -> Notification:
     late, late_reason = _lateness(claim, clock.now(), in_the_way)
     message = compose(
@@ -61,12 +53,9 @@ def _notification(
     return Notification(delivery, part, message, event, claim.thread, plain, maybe_since)
 
 
-def _lateness(
-    claim: Claim, now: datetime, in_the_way: tuple[datetime, str]
-) -> tuple[timedelta | None, str]:
+def _lateness(claim: Claim, now: datetime, in_the_way: _Trouble) -> tuple[timedelta | None, str]:
     """How late it is, if it is, and why: its own trouble, or what its sink was in meanwhile."""
     since = claim.waiting_since or claim.recorded_at
     until, trouble = in_the_way
     reason = claim.last_error or (trouble if since <= until else "")
-    late = now - since
-    return (late if late > _LATE_AFTER else None), reason
+    return (now - since if now - since > _LATE_AFTER else None), reason
