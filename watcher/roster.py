@@ -110,17 +110,14 @@ class Roster:
 
     def closings(self, now: datetime) -> Iterator[tuple[str, Draft]]:
         """The last edge of each that is gone."""
+        unseen = self._view.restored_at == now
         for uid, resolution in self.gone.items():
             subject, phase = self._known(uid)
-            t, unseen = self._view.tracked.get(uid), self._view.restored_at == now
+            t = self._view.tracked.get(uid)
             last = facts(t.snapshot) if t is not None else None
-            after, transition = transitions.close(phase, resolution, now)
-            yield (
-                uid,
-                Draft(
-                    subject, after, None, transition, last, unseen=unseen, forget=True, before=phase
-                ),
-            )
+            end, edge = transitions.close(phase, resolution, now)
+            draft = Draft(subject, end, None, edge, last, unseen=unseen, forget=True, before=phase)
+            yield uid, draft
 
     def forget(self, uid: str) -> None:
         """Its end is committed."""

@@ -112,11 +112,6 @@ class ClusterView:
     def __post_init__(self, names: Sequence[str]) -> None:
         self.scopes: Mapping[str, Scope] = {name: Scope() for name in names}
 
-    @property
-    def too_old(self) -> timedelta:
-        """What is shown for longer than this without being confirmed cannot be relied on (W35)."""
-        return 3 * self.silent_for
-
     def last_byte_at(self) -> datetime | None:
         """The newest byte of any of its streams."""
         return max(filter(None, self._heard()), default=None)
@@ -209,7 +204,7 @@ class View:
             why = "; ".join(sorted(errors))
             if (age := cluster.age(now)) is None:
                 reasons.append(f"cluster {cluster.name}: {why or 'the first list is not in yet'}")
-            elif age > cluster.too_old:
+            elif age > 3 * cluster.silent_for:  # W35
                 seconds = f"what is shown is {age.total_seconds():.0f} s old"
                 reasons.append(f"cluster {cluster.name}: {': '.join(filter(None, (seconds, why)))}")
         return reasons

@@ -62,7 +62,7 @@ def expire(
 ) -> Step:
     """Move on by time alone. `at` dates the edge where the deadline passed out of sight."""
     due = deadline(phase)
-    if due is None or due > now:
+    if isinstance(phase, Steady) or due is None or due > now:
         return phase, None
     at = at or due
     match phase:
@@ -73,8 +73,6 @@ def expire(
             return Firing(incident), Transition(Edge.UPDATED, at, incident)
         case Clearing():
             return _recover(phase, at, policy.flapping)
-        case _:
-            return phase, None
 
 
 def close(phase: Phase, resolution: Resolution, now: datetime) -> Step:

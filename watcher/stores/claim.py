@@ -223,16 +223,11 @@ def _replace(db: Connection, found: Sequence[rows.Row], choice: Choice, now: dat
         fresh = {**rows.delivery_row(sent, sibling["recorded_at"]), **again}
         db.execute(insert(deliveries), fresh)
         row = {**sibling, **fresh}
-    if choice.supersede:
-        _supersede(db, [one.id for one in choice.supersede], sent.id, now)
+    if ids := [one.id for one in choice.supersede]:
+        told = or_(_d.id.in_(ids), _d.superseded_by.in_(ids))  # what these had replaced, too
+        ended = {"state": DeliveryState.SUPERSEDED, "settled_at": func.coalesce(_d.settled_at, now)}
+        db.execute(update(deliveries).where(told).values(ended | {"superseded_by": sent.id}))
     return row
-
-
-def _supersede(db: Connection, ids: Sequence[str], by: str, now: datetime) -> None:
-    """What a superseded row had superseded is told by its successor too."""
-    told = or_(_d.id.in_(ids), _d.superseded_by.in_(ids))
-    settled = {"state": DeliveryState.SUPERSEDED, "settled_at": func.coalesce(_d.settled_at, now)}
-    db.execute(update(deliveries).where(told).values(settled | {"superseded_by": by}))
 
 
 def _thread(db: Connection, row: rows.Row) -> Json | None:

@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Final
@@ -131,14 +132,10 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 def _connected(connection: SqliteConnection, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: see _begin
-    connection.text_factory = _text
+    # A damaged byte costs a letter or a row, not the whole query.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _text(stored: bytes) -> str:
-    """A damaged byte costs a letter or a row, not the whole query."""
-    return stored.decode(errors="replace")
 
 
 def _begin(connection: Connection) -> None:
