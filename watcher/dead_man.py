@@ -56,7 +56,7 @@ class DeadMan:
             for cluster in self.view.clusters.values():
                 if not cluster.fresh(now) and not await self._is_told(cluster):
                     return f"cluster {cluster.name} is out of sight, and nobody has been told yet"
-            queue = [row for row in await self.store.queue(now) if row[0] in self.sinks]
+            queue = [row for row in await self.store.queue() if row[0] in self.sinks]
         except StoreError as error:
             return f"the store does not answer: {error}"
         if self.view.sink_troubles.keys() >= set(self.sinks):

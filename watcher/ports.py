@@ -285,7 +285,7 @@ class Store(Protocol):
     async def next_due(self, sink: str) -> datetime | None:
         """When the sink's next delivery is due that does not wait for one in flight, if any is."""
 
-    async def queue(self, now: datetime) -> Sequence[Queued]:
+    async def queue(self) -> Sequence[Queued]:
         """What waits, by sink and state."""
 
     async def history(self, limit: int = 200, **wanted: Unpack[Wanted]) -> Sequence[LedgerRow]:

@@ -41,7 +41,10 @@ class QueueCap:
         if waiting.total() < cap:
             self._left = 0
         elif waiting.total() >= self._left + cap // 20:
-            waiting = await self._compacted(cap)
+            await self._compact(Part.EDIT)  # of which a newer one tells the same
+            if (await self._waiting()).total() >= cap:
+                await self._compact(Part.POST)  # and what one that is still unsent tells as well
+            waiting = await self._waiting()
             self._left = waiting.total()
         share, now = waiting.total() / cap, self._clock.now()
         self._reporting.queue_filled(share)
@@ -53,17 +56,9 @@ class QueueCap:
 
     async def _waiting(self) -> Counter[str]:
         names, waiting = {sink.name for sink in self._sinks}, Counter[str]()
-        for sink, _, count, _ in await self._store.queue(self._clock.now()):
+        for sink, _, count, _ in await self._store.queue():
             waiting[sink] += count if sink in names else 0
         return waiting
-
-    async def _compacted(self, cap: int) -> Counter[str]:
-        """Without edits that a newer one replaces; if that is not enough, without what a post that
-        is still unsent will tell as well."""
-        await self._compact(Part.EDIT)
-        if (await self._waiting()).total() >= cap:
-            await self._compact(Part.POST)
-        return await self._waiting()
 
     async def _compact(self, part: Part) -> None:
         for sink in [sink.name for sink in self._sinks if sink.chat]:

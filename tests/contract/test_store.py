@@ -251,7 +251,7 @@ async def test_a_parked_delivery_is_probed(store: Store) -> None:
     await store.settle(
         Settlement(claimed.delivery.id, DeliveryState.PARKED, NOW, later(300), "invalid_auth")
     )
-    assert await store.queue(NOW) == [("hook", DeliveryState.PARKED, 1, NOW)]
+    assert await store.queue() == [("hook", DeliveryState.PARKED, 1, NOW)]
     assert await store.claim("hook", later(299), 4) == []
     assert (await claim_one(store, now=later(300))).delivery.id == claimed.delivery.id
 
@@ -273,7 +273,7 @@ async def test_the_queue_of_a_removed_sink(store: Store) -> None:
     await store.record(told(event(11)), NOW)
     assert await store.strand(["hook"]) == {"old": 10}
     assert await store.strand(["hook"]) == {}
-    assert [row[:3] for row in await store.queue(NOW)] == [
+    assert [row[:3] for row in await store.queue()] == [
         ("hook", DeliveryState.PENDING, 1),
         ("old", DeliveryState.PARKED, 10),
     ]
@@ -414,7 +414,7 @@ async def test_an_untold_outage_is_compacted_to_its_line(store: Store) -> None:
     assert line.delivery == delivery(whole[1], "chat", Part.POST)
     assert (line.covers, line.attempts, line.waiting_since) == (tuple(whole), 0, NOW)
     assert (line.recorded_at, line.superseded) == (later(1), ())
-    open_rows = {(sink, state): count for sink, state, count, _ in await store.queue(NOW)}
+    open_rows = {(sink, state): count for sink, state, count, _ in await store.queue()}
     assert open_rows == {("chat", DeliveryState.INFLIGHT): 2, ("chat", DeliveryState.PENDING): 5}
     assert flying.delivery.incident == event(2).incident
 
@@ -445,7 +445,7 @@ async def test_compaction_goes_in_steps(store: Store) -> None:
         if not after:
             break
     assert sizes == [100, 50, 0]
-    assert [count for _, _, count, _ in await store.queue(NOW)] == [150]
+    assert [count for _, _, count, _ in await store.queue()] == [150]
 
 
 async def test_edits_held_back(store: Store) -> None:
@@ -521,7 +521,7 @@ async def test_history(store: Store) -> None:
     assert (row.recorded_at, row.settled_at) == (later(2), later(2))
     assert len(await store.history(incident=event(3).incident)) == 2
     assert await store.history(namespace="other") == []
-    assert await store.queue(NOW) == [("hook", DeliveryState.PENDING, 3, later(1))]
+    assert await store.queue() == [("hook", DeliveryState.PENDING, 3, later(1))]
 
 
 async def test_sight_and_sinks_are_remembered(store: Store) -> None:
@@ -767,7 +767,7 @@ async def test_a_damaged_delivery_is_given_up(url: str, store: SqlStore, stateme
         "part" in statement
     )
     assert await store.next_due("hook") is None
-    assert len(await store.queue(NOW)) == 1
+    assert len(await store.queue()) == 1
 
 
 async def test_what_is_damaged_beside_a_delivery_only_misses_from_it(

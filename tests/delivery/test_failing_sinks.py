@@ -161,7 +161,7 @@ async def test_all_sinks_down(tmp_path: Path) -> None:
         await it.opens("web")
         await it.passes(60)
         assert [line["sink"] for line in it.lines("sink.failing")] == ["oncall"]
-        queue = await it.store.queue(it.clock.now())
+        queue = await it.store.queue()
         assert [(row[0], row[1], row[2]) for row in queue] == [("oncall", "parked", 1)]
         assert b'sink_parked{sink="oncall"} 1.0' in it.metrics.render(queue)
         await it.passes(900)

@@ -53,7 +53,7 @@ def cap_of(it: Rig) -> QueueCap:
 
 
 async def depth(it: Rig) -> int:
-    return sum(count for _, _, count, _ in await it.store.queue(it.clock.now()))
+    return sum(count for _, _, count, _ in await it.store.queue())
 
 
 async def change_all(it: Rig, number: int) -> None:

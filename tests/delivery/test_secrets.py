@@ -103,7 +103,7 @@ def settings(folder: Path, url: str) -> Config:
 async def outputs(it: Rig, config: Config) -> AsyncIterator[tuple[str, str]]:
     """Everything that anybody can read of the process."""
     yield "log", it.log
-    yield "metrics", it.metrics.render(await it.store.queue(it.clock.now())).decode()
+    yield "metrics", it.metrics.render(await it.store.queue()).decode()
     yield "history", repr(await it.store.history(limit=1000))
     yield "view", repr(it.view.sink_troubles)
     yield "configuration", repr(config) + json.dumps(config.masked())

@@ -298,7 +298,7 @@ async def test_parked_and_resumed(
     await dispatcher.start()
     await pass_time(dispatcher, clock, 60)
     assert (dispatcher.state.parked_reason, len(sink.sent)) == ("invalid_auth", 1)
-    assert (await store.queue(NOW))[0][1:3] == (DeliveryState.PARKED, 1)
+    assert (await store.queue())[0][1:3] == (DeliveryState.PARKED, 1)
     await pass_time(dispatcher, clock, 20 * 60)
     assert sink.times == [0, 300, 600, 900, 900, 900, 900]
     assert sink.told[3:] == ["app-2/1 event", "app-2/2 event", "app-1/1 event", "app-1/2 event"]

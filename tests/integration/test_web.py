@@ -39,7 +39,7 @@ class Queue:
         self.error: StoreError | None = None
         self.hangs = False
 
-    async def queue(self, now: datetime) -> Sequence[tuple[str, DeliveryState, int, datetime]]:
+    async def queue(self) -> Sequence[tuple[str, DeliveryState, int, datetime]]:
         """What waits to be sent."""
         if self.hangs:
             await asyncio.Event().wait()

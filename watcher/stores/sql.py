@@ -185,7 +185,7 @@ class SqlStore(Ledger):
         due = await self._read(lambda db: db.scalar(NEXT_DUE, {"of_sink": sink}))
         return None if due == EPOCH else due  # a damaged one is not due before it is reclaimed
 
-    async def queue(self, now: datetime) -> Sequence[Queued]:
+    async def queue(self) -> Sequence[Queued]:
         group = (_d.sink, _d.state)
         waiting = select(*group, func.count(), func.min(_d.recorded_at)).where(_OPEN)
         ordered = waiting.group_by(*group).order_by(*group)

@@ -82,11 +82,9 @@ class _Site(web.BaseSite):
 
     @property
     def name(self) -> str:
-        """Where it listens."""
         return f"http://{self._host}:{self._port}"
 
     async def start(self) -> None:
-        """Listen; raises OSError."""
         await super().start()
         listen = asyncio.get_running_loop().create_server
         self._server = await listen(self._accept, self._host, self._port)
@@ -157,7 +155,7 @@ class _Pages(msgspec.Struct, frozen=True):
         queue: Sequence[tuple[str, DeliveryState, int, datetime]] = ()
         try:
             async with asyncio.timeout(_STORE_SECONDS):
-                queue = await self.store.queue(self.clock.now())
+                queue = await self.store.queue()
         except (StoreError, TimeoutError):
             self.metrics.store_errors.inc()
         headers = {"Content-Type": CONTENT_TYPE_LATEST}
