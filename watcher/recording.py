@@ -1,6 +1,7 @@
 """Decisions become one committed transaction: phases, incidents, events and deliveries together."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -59,15 +60,11 @@ class Recorder:
     def restore(self, saved: Sequence[Saved]) -> None:
         """Take up the digests that a former process left open, and record from now on."""
         self.writes = True
-        members: dict[str, int] = {}
-        for row in saved:
-            if isinstance(row.phase, Firing | Clearing):
-                for name in filter(None, row.phase.incident.told.values()):
-                    members[name] = members.get(name, 0) + 1
+        stand = [row.phase.incident for row in saved if isinstance(row.phase, Firing | Clearing)]
+        members = Counter(digest for incident in stand for digest in incident.told.values())
         for row in saved:
             if row.subject.is_digest and isinstance(row.phase, Firing):
-                count = members.get(row.phase.incident.id, 0)
-                digest = Digest.restore(row.subject, row.phase, count)
+                digest = Digest.restore(row.subject, row.phase, members[row.phase.incident.id])
                 self._digests[digest.id] = digest
 
     async def commit(

@@ -11,6 +11,7 @@ from watcher.core.delivery import DeliveryState
 from watcher.core.events import Edge, Event
 from watcher.core.model import DeploymentSnapshot, Json, Subject
 from watcher.core.planning import Audience
+from watcher.core.words import rfc3339
 from watcher.errors import StoreError, Unreachable
 from watcher.follower import Follower
 from watcher.ports import (
@@ -219,16 +220,12 @@ def _name(s: DeploymentSnapshot) -> tuple[str, str]:
 
 
 def _printed(event: Event, base: datetime) -> Json:
-    line: Json = {"at": (event.at - base).total_seconds(), "event": event.type.partition(".")[2]}
-    if event.subject.is_cluster:
-        line["cluster"] = event.subject.cluster
-    else:
-        line["namespace"] = event.subject.namespace
-        line["deployment"] = event.subject.name
-    line["reason"] = event.reason
-    line["severity"] = event.severity
-    line["since"] = event.since.isoformat().replace("+00:00", "Z")
-    line["incident"] = event.incident
-    if event.edge is Edge.CLOSED:
-        line["resolution"] = event.resolution
-    return line
+    s = event.subject
+    named = {"namespace": s.namespace, "deployment": s.name}
+    return {
+        "at": (event.at - base).total_seconds(), "event": event.type.partition(".")[2],
+        **({"cluster": s.cluster} if s.is_cluster else named),
+        "reason": event.reason, "severity": event.severity, "since": rfc3339(event.since),
+        "incident": event.incident,
+        **({"resolution": event.resolution} if event.edge is Edge.CLOSED else {}),
+    }  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import asdict
 
-from watcher.core.events import ENDS
+from watcher.core.events import ENDS, Event
 from watcher.core.message import visible
 from watcher.core.model import Json
 from watcher.core.words import rfc3339
@@ -41,15 +41,18 @@ class PagerDuty:
 
     async def send(self, notification: Notification) -> Json | None:
         """Enqueue; a test is resolved again at once, so that it wakes nobody for long."""
-        key = read_secret(self.routing_key)
-        if notification.event.edge not in ENDS:
-            await self._post(key, {**_event(notification), "payload": _payload(notification)})
-        if notification.event.edge in ENDS or notification.event.type == "test":
-            await self._post(key, {**_event(notification), "event_action": "resolve"})
+        key, event = read_secret(self.routing_key), notification.event
+        if event.edge not in ENDS:
+            await self._post(
+                key, event, {"event_action": "trigger", "payload": _payload(notification)}
+            )
+        if event.edge in ENDS or event.type == "test":
+            await self._post(key, event, {"event_action": "resolve"})
         return None
 
-    async def _post(self, key: str, event: Json) -> None:
-        body = msgspec.json.encode({"routing_key": key, **event})
+    async def _post(self, key: str, event: Event, what: Json) -> None:
+        known = {"routing_key": key, "dedup_key": event.incident, "client": "deployment-watcher"}
+        body = msgspec.json.encode({**known, **what})
         answer = await self.sender.post(self.url, body, {"Content-Type": "application/json"})
         if answer.status == 400 and b"routing" in answer.body.lower():  # else it says what is wrong
             detail = "PagerDuty does not know the routing key"
@@ -57,14 +60,6 @@ class PagerDuty:
         check(answer, self.sender.clock.wall(), [key])
         if answer.status != _ACCEPTED:
             raise unreadable(answer, key)
-
-
-def _event(notification: Notification) -> Json:
-    return {
-        "event_action": "trigger",
-        "dedup_key": notification.event.incident,
-        "client": "deployment-watcher",
-    }
 
 
 def _payload(notification: Notification) -> Json:
