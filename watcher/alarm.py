@@ -7,13 +7,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from watcher.attempt import notice
 from watcher.config.secrets import redact
-from watcher.core.compose import compose
-from watcher.core.delivery import Part, delivery_id
 from watcher.core.events import Edge, Event, incident_id
 from watcher.core.model import Severity, Subject
 from watcher.errors import SinkError
-from watcher.ports import Clock, Notification, Sink
+from watcher.ports import Clock, Sink
 from watcher.view import View
 
 _HOLD: Final = timedelta(seconds=10)
@@ -92,10 +91,3 @@ def opening(
 
 def _restored(failing: Event, at: datetime) -> Event:
     return replace(failing, sequence=2, edge=Edge.RECOVERED, at=at, reason="store.restored")
-
-
-def notice(sink: Sink, event: Event, now: datetime) -> Notification:
-    """Such an event for one sink."""
-    name, part = sink.traits.name, Part.POST if sink.traits.chat else Part.EVENT
-    composed = compose(event, latest=event, part=part, now=now)
-    return Notification(delivery_id(event.id, name, part), part, composed, event)

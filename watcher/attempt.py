@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from watcher.core.compose import compose
-from watcher.core.delivery import Outcome, Part
+from watcher.core.delivery import Outcome, Part, delivery_id
+from watcher.core.events import Event
 from watcher.core.model import Json
 from watcher.errors import SinkError
 from watcher.ports import Claim, Clock, Notification, Sink
@@ -51,6 +52,13 @@ def _notification(
     maybe_since = claim.recorded_at if claim.ambiguous else None
     delivery, event = claim.delivery.id, claim.event
     return Notification(delivery, part, message, event, claim.thread, plain, maybe_since)
+
+
+def notice(sink: Sink, event: Event, now: datetime) -> Notification:
+    """An event for one sink, beside the queue: `now` is wall time."""
+    name, part = sink.traits.name, Part.POST if sink.traits.chat else Part.EVENT
+    message = compose(event, latest=event, part=part, now=now)
+    return Notification(delivery_id(event.id, name, part), part, message, event)
 
 
 def _lateness(claim: Claim, now: datetime, in_the_way: _Trouble) -> tuple[timedelta | None, str]:

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from watcher.core.compose import compose
-from watcher.core.delivery import Part, delivery_id
-from watcher.core.events import Event
+from watcher.attempt import notice
 from watcher.errors import SinkError, StoreError
 from watcher.ports import Clock, Notification, Sink, Store
 from watcher.reporting import Reporting
@@ -45,7 +43,7 @@ class Restating:
         name = self._sink.traits.name
         try:
             standing = await self._store.standing(name, now - _ENDED_FOR)
-            told = [self._notification(event) for event in standing]
+            told = [notice(self._sink, event, self._clock.wall()) for event in standing]
             if not told and not self._unheard:
                 return  # nothing was asked of the sink, so nothing is known of it
             missed = await self._sink.restate(told)
@@ -57,8 +55,3 @@ class Restating:
         else:
             self._unheard = False
             self._reporting.restated(name, missed)
-
-    def _notification(self, event: Event) -> Notification:
-        message = compose(event, latest=event, part=Part.EVENT, now=self._clock.wall())
-        delivery = delivery_id(event.id, self._sink.traits.name, Part.EVENT)
-        return Notification(delivery, Part.EVENT, message, event)

@@ -3,7 +3,8 @@
 from msgspec import Struct
 
 from watcher.adapters import make_sink
-from watcher.alarm import notice, opening
+from watcher.alarm import opening
+from watcher.attempt import notice
 from watcher.clock import SystemClock
 from watcher.config import Config
 from watcher.core.model import Severity, Subject
