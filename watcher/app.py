@@ -22,7 +22,7 @@ from watcher.config.secrets import mask
 from watcher.core.events import Resolution
 from watcher.dead_man import DeadMan
 from watcher.dispatcher import Dispatcher
-from watcher.errors import Deposed, StoreError
+from watcher.errors import StoreError
 from watcher.follower import Follower
 from watcher.leadership import Leadership
 from watcher.loops import Exchange, Loop, never_ends
@@ -88,13 +88,9 @@ class Process:
 
     def _make_sinks(self, config: options.Config) -> Mapping[str, Sink]:
         """Build what is new or changed; the others stay, with what they have under way."""
-        before = {each.name: each for each in self._config.sinks if each.name in self._sinks}
-        return {
-            (name := each.name): self._sinks[name]
-            if before.get(name) == each
-            else make_sink(each, self._clock)
-            for each in config.sinks
-        }
+        stay = {each.name for each in self._config.sinks if each in config.sinks}
+        kept = {name: sink for name, sink in self._sinks.items() if name in stay}
+        return {s.name: kept.get(s.name) or make_sink(s, self._clock) for s in config.sinks}
 
     def _put_in_force(self, config: options.Config, sinks: Mapping[str, Sink]) -> None:
         """Exchange everything in one go: nothing in here can fail, or wait."""
@@ -130,7 +126,12 @@ class Process:
                 again = Restating(sink, self._store, self._clock, self._reporting)
                 loops[f"restating {name}"] = sink, again.run
         if settings := self._config.dead_man:
-            loops["dead man"] = (settings, self._config.told), self._dead_man(settings).run
+            told = self._config.told
+            dead_man = DeadMan(
+                make_pinger(settings, self._clock).send, settings.interval, told,
+                self._config.store.queue_cap, self.view, self._store, self._clock, self._reporting,
+            )  # fmt: skip
+            loops["dead man"] = (settings, told), dead_man.run
         return loops
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
@@ -198,12 +199,6 @@ class Process:
             for loop in (follower.cluster.run, follower.watch, follower.probe, follower.keep_time):
                 group.create_task(never_ends(loop.__qualname__, loop))
 
-    def _dead_man(self, settings: options.DeadManSettings) -> DeadMan:
-        return DeadMan(
-            make_pinger(settings, self._clock).send, settings.interval, self._config.told,
-            self._config.store.queue_cap, self.view, self._store, self._clock, self._reporting,
-        )  # fmt: skip
-
     async def _check_store(self) -> None:
         """Notice a store that fails while nothing happens, and what others have done to it."""
         queue = QueueCap(self._told, self._store, self._clock, self._reporting)
@@ -258,7 +253,6 @@ class _Reporting(Reporting):
         self._unechoed = deque[Record]()
 
     def recorded(self, record: Record) -> None:
-        """A decision was committed."""
         super().recorded(record)
         for sink in self._process.dispatchers.keys() & {d.sink for d in record.deliveries}:
             self._process.dispatchers[sink].wake()
@@ -269,7 +263,6 @@ class _Reporting(Reporting):
         asyncio.get_running_loop().call_later(_ECHO_AFTER_SECONDS, self.catch_up)
 
     def catch_up(self) -> None:
-        """Echo what was committed and is not echoed yet, before what has followed from it."""
         while self._unechoed:
             super().echo(self._unechoed.popleft())
 
@@ -282,8 +275,7 @@ class _Reporting(Reporting):
         for dispatcher in process.dispatchers.values() if failed else ():
             dispatcher.store_restored()
 
-    def deposed(self, error: Deposed) -> None:
-        """The store has refused this process as its writer."""
+    def deposed(self) -> None:
         self._process.leadership.end()
 
 

@@ -362,16 +362,14 @@ def _in_words(line: "Json") -> str:
 
 
 def _print_report(answer: "Report", *, which_cluster: bool) -> None:
-    first = {"degraded": 0, "unknown": 1, "progressing": 2}
-    rows = sorted(answer.deployments, key=lambda row: first.get(row.health, len(first)))
-    columns = ("namespace", "name", "ready", "available", "health", "reason", "message")
+    urgency = {"degraded": 0, "unknown": 1, "progressing": 2}
+    rows = sorted(answer.deployments, key=lambda row: urgency.get(row.health, len(urgency)))
+    columns = ("cluster", "namespace", "name", "ready", "available", "health", "reason", "message")
     cells = [
         (r.cluster, r.namespace, r.name, f"{r.ready}/{r.desired}", r.available, r.health, r.reason, r.message)
         for r in rows
     ]  # fmt: skip
-    if which_cluster:
-        print_table(("cluster", *columns), cells)
-    else:
-        print_table(columns, (row[1:] for row in cells))
+    first = 0 if which_cluster else 1
+    print_table(columns[first:], (row[first:] for row in cells))
     counted = ", ".join(f"{count} {health}" for health, count in answer.summary.items() if count)
     print(counted or "no Deployments")

@@ -185,7 +185,7 @@ class Reporting:
     def store_refused(self, error: StoreError) -> None:
         """The store did not take what was asked; what it says again is not worth a line."""
         if isinstance(error, Deposed):
-            self.deposed(error)
+            self.deposed()
             return
         self._metrics.store_errors.inc()
         self._view.store_error = str(error)
@@ -208,7 +208,7 @@ class Reporting:
         self._view.leading = leading
         audit.emit("lease.gained" if leading else "lease.ended")
 
-    def deposed(self, error: Deposed) -> None:
+    def deposed(self) -> None:
         """The store has refused this process as its writer."""
 
     def _fails_anew(self, of: tuple[str, ...], why: str) -> bool:

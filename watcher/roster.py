@@ -90,12 +90,8 @@ class Roster:
 
     def told_of(self, uids: Iterable[str]) -> list[Subject]:
         """Those of them whose end somebody is waiting for."""
-        found = []
-        for uid in uids:
-            subject, phase = self._known(uid)
-            if isinstance(phase, Firing | Clearing) or self._view.outage is not None:
-                found.append(subject)
-        return found
+        known, told = map(self._known, uids), self._view.outage is not None
+        return [s for s, phase in known if told or isinstance(phase, Firing | Clearing)]
 
     def left(self, found: Mapping[str, DeploymentSnapshot | None]) -> None:
         """The server still has some of those that vanished: they are only not selected any more."""

@@ -63,7 +63,6 @@ class KubeCluster:
         selector = {"labelSelector": label_selector} if label_selector else {}
         common = (self._transport, self._inbox, clock, self._timings, uniform)
         self.watches = {scope: ScopeWatch(scope, name, selector, *common) for scope in self.scopes}
-        """By scope."""
 
     @property
     def server(self) -> str:

@@ -144,7 +144,6 @@ class _Attempt:
     refusal: SinkError | None = None
 
     async def began(self, *_: object) -> None:
-        """Its headers have been written."""
         self.sent = True
 
     def socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
