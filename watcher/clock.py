@@ -30,11 +30,9 @@ class SystemClock:
         return datetime.now(UTC)
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that many seconds."""
         await self.wait(asyncio.Event(), self.now() + timedelta(seconds=seconds))
 
     async def wait(self, event: asyncio.Event, until: datetime | None) -> bool:
-        """Return True once the event is set, False once `until` has come."""
         while not event.is_set():
             left = _LONGEST_NAP if until is None else (until - self.now()).total_seconds()
             if left <= 0:

@@ -13,11 +13,10 @@ from prometheus_client.registry import Collector
 
 from watcher import __version__
 from watcher.core import annotations
-from watcher.core.delivery import DeliveryState
 from watcher.core.model import Health, Severity
 from watcher.core.phases import Clearing, Firing
 from watcher.pipes import Log
-from watcher.ports import Clock
+from watcher.ports import Clock, Queued
 from watcher.view import View
 
 _LATENCIES: Final = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600, 86_400)
@@ -76,7 +75,7 @@ class Metrics(Collector):
             self._reasons.add(reason)
         self.failures.labels(sink, reason if reason in self._reasons else "other").inc()
 
-    def render(self, queue: Iterable[tuple[str, DeliveryState, int, datetime]]) -> bytes:
+    def render(self, queue: Iterable[Queued]) -> bytes:
         """The text for a scrape; `queue` is what the store says of it."""
         if not self._view.leading:  # only the writer looks
             self.queue_fill.set(math.nan)

@@ -107,13 +107,11 @@ class RowLease(Lease):
             raise Deposed("another process has become the writer")
 
     def renew(self, db: Connection) -> None:
-        """Keep it for as long again. Raises Deposed."""
         later = update(leases).where(self._ours()).values(expires_at=_clock + LEASE)
         if not db.execute(later).rowcount:
             raise Deposed("another process has become the writer")
 
     def release(self, db: Connection) -> None:
-        """Let somebody else have it now."""
         db.execute(update(leases).where(self._ours()).values(expires_at=_clock))
 
     def _ours(self) -> ColumnElement[bool]:

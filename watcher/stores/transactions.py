@@ -29,7 +29,7 @@ class Lease:
         """Raise Deposed unless it is ours, and stays so until the transaction ends."""
 
     def renew(self, db: Connection) -> None:
-        """Keep it for longer."""
+        """Keep it for longer; raises Deposed."""
 
     def release(self, db: Connection) -> None:
         """Give it back."""

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -13,11 +12,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from watcher.config.rules import parse_address
 from watcher.config.secrets import redact
-from watcher.core.delivery import DeliveryState
 from watcher.core.message import visible
 from watcher.errors import ConfigError, StoreError
 from watcher.metrics import Metrics
-from watcher.ports import Clock, Store
+from watcher.ports import Clock, Queued, Store
 from watcher.view import ClusterView, View
 from watcher.web.deployments import report, rows
 from watcher.web.incidents import Incidents
@@ -152,7 +150,7 @@ class _Pages(msgspec.Struct, frozen=True):
 
     async def scrape(self, _: web.Request) -> web.Response:
         """For Prometheus; while the store does not answer, without the queue's numbers."""
-        queue: Sequence[tuple[str, DeliveryState, int, datetime]] = ()
+        queue: Sequence[Queued] = ()
         try:
             async with asyncio.timeout(_STORE_SECONDS):
                 queue = await self.store.queue()

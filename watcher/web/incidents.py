@@ -20,17 +20,16 @@ _SECONDS: Final = 2.0
 _MOST: Final = 500
 
 
-class Incidents:
+class Incidents(msgspec.Struct, frozen=True):
     """Pages that read the store, and so only what is on record, whichever replica answers."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    store: Store
 
     async def newest(self, request: web.Request) -> web.Response:
         """`?open=true`, `?namespace=`, `?limit=`: as each stands now, the newest first."""
         query = request.query
         found = await self._ask(
-            self._store.incidents(
+            self.store.incidents(
                 still_open=_asked(query, "open", "true|false") == "true",
                 namespace=query.get("namespace", ""),
                 limit=min(int(_asked(query, "limit", "[1-9][0-9]{0,5}") or 100), _MOST),
@@ -41,11 +40,11 @@ class Incidents:
     async def one(self, request: web.Request) -> web.Response:
         """One incident with its events and who was told of them; of a long one the newest."""
         name = request.match_info["id"]
-        newest = await self._ask(self._store.incidents(incident=name))
+        newest = await self._ask(self.store.incidents(incident=name))
         if not newest:
             raise web.HTTPNotFound(text="no incident has this id, of which messages show the end")
-        events = await self._ask(self._store.events(name))
-        rows = await self._ask(self._store.history(incident=name, limit=_MOST))
+        events = await self._ask(self.store.events(name))
+        rows = await self._ask(self.store.history(incident=name, limit=_MOST))
         told = [{"id": each.id, "type": each.type} | _plain(each) for each in events[-_MOST:]]
         deliveries = [_plain(row.as_json()) for row in rows]
         return _json({**_incident(newest[0]), "events": told, "deliveries": deliveries})
