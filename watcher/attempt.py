@@ -44,7 +44,7 @@ async def attempt(sink: Sink, claim: Claim, clock: Clock, in_the_way: _Trouble) 
 def _notification(
     claim: Claim, part: Part, plain: bool, clock: Clock, in_the_way: _Trouble
 ) -> Notification:
-    late, late_reason = _lateness(claim, clock.now(), in_the_way)
+    late, late_reason = lateness(claim, clock.now(), in_the_way)
     message = compose(
         claim.event, latest=claim.latest, part=part, covers=claim.covers, members=claim.members,
         now=clock.wall(), late=late, late_reason=late_reason,
@@ -61,7 +61,7 @@ def notice(sink: Sink, event: Event, now: datetime) -> Notification:
     return Notification(delivery_id(event.id, name, part), part, message, event)
 
 
-def _lateness(claim: Claim, now: datetime, in_the_way: _Trouble) -> tuple[timedelta | None, str]:
+def lateness(claim: Claim, now: datetime, in_the_way: _Trouble) -> tuple[timedelta | None, str]:
     """How late it is, if it is, and why: its own trouble, or what its sink was in meanwhile."""
     since = claim.waiting_since or claim.recorded_at
     until, trouble = in_the_way

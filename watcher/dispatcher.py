@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from watcher.attempt import attempt
+from watcher.attempt import attempt, lateness
 from watcher.core import words
 from watcher.core.delivery import DeliveryState, Outcome
 from watcher.core.planning import Audience
@@ -122,8 +122,8 @@ class Dispatcher:
         self.state = state.restarted(now)
         if state.failing_since is None:
             self.reporting.answers(self.name)
-        if state.parked_reason:
-            self._in_the_way = (now, state.parked_reason)
+        if state.trouble:
+            self._in_the_way = (now, state.trouble)
 
     async def step(self, now: datetime) -> datetime | None:
         """Start sending all that may be sent now.
@@ -186,14 +186,18 @@ class Dispatcher:
 
     async def _expire(self, claim: Claim) -> None:
         now = self.clock.now()
-        end = Settlement(claim.delivery.id, DeliveryState.EXPIRED, now, reason="expired")
+        _, why = lateness(claim, now, self._in_the_way)
+        why = "" if claim.last_error else why or "expired"
+        name, over = claim.delivery.id, DeliveryState.EXPIRED
+        end = Settlement(name, over, now, reason=why, counted=False)
         await self._settle(end, self.state)
         self.reporting.expired(claim)
-        await self._tell(claim.last_error or "it waited too long", now, lost=True)
+        await self._tell(claim.last_error or why, now, lost=True)
         del self._in_flight[claim.delivery.incident]
 
     async def _deliver(self, claim: Claim) -> None:
         began = self.clock.now()
+        late, why = lateness(claim, began, self._in_the_way)
         try:
             async with asyncio.timeout(self.timeout.total_seconds()):
                 receipt = await attempt(self.sink, claim, self.clock, self._in_the_way)
@@ -203,7 +207,9 @@ class Dispatcher:
             await self._failed(claim, SinkError("timeout", Outcome.RETRY, ambiguous=True))
         else:
             now = self.clock.now()
-            end = Settlement(claim.delivery.id, DeliveryState.DELIVERED, now, receipt=receipt)
+            why = why if late and not claim.last_error else ""
+            name, done = claim.delivery.id, DeliveryState.DELIVERED
+            end = Settlement(name, done, now, reason=why, receipt=receipt)
             await self._settle(end, self.state.answered())
             self.reporting.sent(claim, now, now - began)
         del self._in_flight[claim.delivery.incident]

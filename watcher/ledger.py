@@ -15,6 +15,7 @@ import typer
 from watcher.core.delivery import DeliveryState, Part
 from watcher.core.durations import format_duration, parse_duration, parse_time
 from watcher.core.ledger import REDRIVABLE, UNSETTLED, Echoed, Finding, LedgerRow, Verification
+from watcher.core.retry import SinkState
 from watcher.core.words import readable, trouble
 from watcher.errors import WatcherError
 from watcher.terminal import ConfigFile, Output, load, print_json, print_table
@@ -31,6 +32,10 @@ IncidentId = Annotated[str, typer.Option(help="Its id, or the end of it that mes
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Newest ones.")]
 _DEPLOYMENT = "NAMESPACE/NAME, or NAMESPACE/; with -n the name alone"
 _LONGEST_NAME = 24
+_FINAL = {"sent": DeliveryState.DELIVERED, "abandoned": DeliveryState.DEAD} | {
+    str(state): state for state in set(DeliveryState) - UNSETTLED
+}
+"""What the log calls them."""
 
 
 def history(
@@ -84,10 +89,10 @@ def list_outbox(
     states = [DeliveryState(state)] if state else UNSETTLED | REDRIVABLE
     now = _now()
 
-    async def look(store: "Store") -> tuple[Sequence[LedgerRow], dict[str, datetime | None]]:
+    async def look(store: "Store") -> tuple[Sequence[LedgerRow], dict[str, SinkState]]:
         rows = await store.history(sink=sink, states=states, limit=limit)
         sinks = {row.delivery.sink for row in rows}
-        return rows, {name: (await store.sink_state(name)).held_until(now) for name in sinks}
+        return rows, {name: await store.sink_state(name) for name in sinks}
 
     rows, held = _ask(config, sink, look)
     _say_if_cut(rows, limit)
@@ -97,10 +102,15 @@ def list_outbox(
         removed = state is DeliveryState.PARKED and reason == "sink_removed"
         if removed or row.settled_at is not None or state is DeliveryState.INFLIGHT:
             return None
-        return max(filter(None, (row.delivery.due, held[row.delivery.sink])))
+        return max(filter(None, (row.delivery.due, held[row.delivery.sink].held_until(now))))
+
+    def why(row: LedgerRow) -> str:
+        sink = held[row.delivery.sink]
+        waits = sink.held_until(now) and row.delivery.state is DeliveryState.PENDING
+        return _why(row) or (f"the sink waits: {trouble(sink.trouble)}" if waits else "")
 
     if output == "json":
-        print_json([row.as_json() | {"due": next_at(row)} for row in rows])
+        print_json([row.as_json() | {"due": next_at(row), "why": why(row)} for row in rows])
     elif not rows:
         print("nothing waits, and nothing was given up")
     else:
@@ -109,7 +119,7 @@ def list_outbox(
         )  # fmt: skip
         _print_rows(columns, rows, lambda row: (
             row.delivery.id[-8:], row.recorded_at, _subject(row), _event(row), _sink(row),
-            row.delivery.state, row.first_attempt_at, _in(next_at(row), now), _why(row),
+            row.delivery.state, row.first_attempt_at, _in(next_at(row), now), why(row),
         ))  # fmt: skip
 
 
@@ -208,7 +218,7 @@ def _in_a_line(each: Finding) -> str:
 def _echoed(log: Path) -> Echoed:
     """Read a log; lines that are none of the audit's are passed over. Raises WatcherError."""
     events: dict[str, datetime] = {}
-    deliveries: set[str] = set()
+    deliveries: dict[str, tuple[str, DeliveryState | None]] = {}
     times: list[datetime] = []
     number = 0
     try:
@@ -218,7 +228,8 @@ def _echoed(log: Path) -> Echoed:
                     continue
                 times = [*times[:1], parse_time(told["ts"])]
                 if told.get("delivery"):
-                    deliveries.add(told["delivery"])
+                    end = _FINAL.get(str(told["event"]).rpartition(".")[2])
+                    deliveries[told["delivery"]] = (told["event_id"], end)
                 elif told.get("event_id"):
                     events[str(told["event_id"])] = parse_time(told["at"])
     except OSError as error:
@@ -303,7 +314,8 @@ def _subject(row: LedgerRow) -> str:
 
 
 def _event(row: LedgerRow) -> str:
-    return row.event.resolution or row.event.type.rpartition(".")[2]
+    event = row.event
+    return event.resolution or (event.edge if event.digest else event.type.rpartition(".")[2])
 
 
 def _sink(row: LedgerRow) -> str:

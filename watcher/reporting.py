@@ -22,6 +22,7 @@ _EDGES: Final = {
 }
 _FAILED: Final = {
     DeliveryState.PENDING: "deferred", DeliveryState.PARKED: "parked", DeliveryState.DEAD: "abandoned",
+    DeliveryState.EXPIRED: "expired",
 }  # fmt: skip
 _STORE: Final = ("", "store")  # no cluster has no name
 _PING: Final = ("", "ping")
@@ -144,9 +145,6 @@ class Reporting:
 
     def failed(self, claim: Claim, error: SinkError, end: Verdict) -> None:
         """It is tried again, given up, or kept in the queue of a sink that needs a human."""
-        if end.state is DeliveryState.EXPIRED:
-            self.expired(claim)
-            return
         self.catch_up()
         sink = claim.delivery.sink
         if end.due is not None:
@@ -160,10 +158,12 @@ class Reporting:
         )  # fmt: skip
 
     def expired(self, claim: Claim) -> None:
-        """It is older than is of use to anybody."""
+        """It is older than is of use to anybody, and was not tried again."""
         self.catch_up()
-        attempts, error = claim.attempts, claim.last_error
-        self._notified("expired", claim.delivery, attempts=attempts, error=error)
+        attempts, reason = claim.attempts, claim.last_error
+        self._notified(
+            "expired", claim.delivery, attempts=attempts, reason=reason, ambiguous=claim.ambiguous
+        )
 
     def dead_man(self, reason: str) -> None:
         """The dead-man ping is withheld for this reason; without one, it is not."""

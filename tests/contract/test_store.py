@@ -533,7 +533,7 @@ async def test_sight_and_sinks_are_remembered(store: Store) -> None:
     assert await store.sink_state("hook") == SinkState()
     await store.record(told(event(1)), NOW)
     claimed = await claim_one(store)
-    state = SinkState(Breaker(5, timedelta(seconds=5), later(5)), parked_reason="invalid_auth")
+    state = SinkState(Breaker(5, timedelta(seconds=5), later(5)), trouble="invalid_auth")
     await store.settle(
         Settlement(claimed.delivery.id, DeliveryState.PENDING, NOW, due=later(5), sink=state)
     )

@@ -136,6 +136,33 @@ async def test_a_sink_that_is_removed_is_no_trouble_any_more(tmp_path: Path) -> 
     assert [(one.event.edge, one.part) for one in hook.sent] == [("closed", Part.EVENT)]
 
 
+@pytest.mark.parametrize("restarted", [False, True], ids=["back by itself", "mended by a restart"])
+async def test_why_each_was_late_is_on_record(tmp_path: Path, restarted: bool) -> None:
+    """Also of what was not tried before the sink was back; and it is what its message says."""
+    made: list[Rig] = []
+    oncall: Recording = Failing(REFUSED, 9000 if restarted else 330, made)
+    async with rig(tmp_path, oncall) as it:
+        made.append(it)
+        await it.opens("web")
+        await it.passes(100)
+        await it.opens("api", "db", "job")
+        await it.passes(200)
+        assert [row for row in await it.rows("oncall") if not row.first_attempt_at], "it waits"
+        await it.passes(0 if restarted else 100)
+    if restarted:
+        oncall = Recording("oncall", chat=True, threads=True)
+    async with rig(tmp_path, oncall, clock=it.clock) as it:
+        await it.passes(60)
+        rows = {row.delivery.id: row for row in await it.rows("oncall")}
+    assert len(rows) == len(oncall.sent) == 4
+    assert {(r.delivery.state, r.delivery.reason) for r in rows.values()} == {
+        ("delivered", "connection_refused")
+    }
+    assert min(row.late or 0 for row in rows.values()) > 60
+    for one in oncall.sent:
+        assert any("connection refused" in note for note in one.message.notes)
+
+
 async def test_what_is_given_up_is_told(tmp_path: Path) -> None:
     """Row 72: a message that became too old is on record, and the other sinks are told, once."""
     made: list[Rig] = []
@@ -145,7 +172,13 @@ async def test_what_is_given_up_is_told(tmp_path: Path) -> None:
         await it.opens("web", "api")
         await it.passes(4 * 3600)
         assert set((await it.states("oncall")).values()) == {"expired"}
-        assert len(it.lines("notification.expired")) == 2
+        rows = {row.delivery.id: row for row in await it.rows("oncall")}
+        assert {row.delivery.reason for row in rows.values()} == {"connection_refused"}, "why not?"
+        lines = it.lines("notification.expired")
+        assert len(lines) == 2
+        for line in lines:
+            row = rows[line["delivery"]]
+            assert (line["reason"], line["attempts"]) == (row.delivery.reason, row.attempts)
     assert troubles(hook) == ["sink.failing oncall"] * 2
     first, second = (n.event for n in hook.sent if not n.event.subject.cluster)
     assert (first.severity, second.severity, second.worsened) == ("warning", "critical", True)

@@ -109,13 +109,55 @@ ONE = "id = (SELECT min(id) FROM deliveries WHERE state = '{}')"
             id="an opening that nobody was told",
         ),
         pytest.param(
+            f"DELETE FROM deliveries WHERE incident = {WEB} AND sequence = 1 AND sink = 'hook'",
+            r"hook: is told event 2 \(updated\), and its opening is not on record as told",
+            id="an opening that one sink was told",
+        ),
+        pytest.param(
+            f"DELETE FROM deliveries WHERE incident = {WEB} AND sequence = 4 AND part = 'reply'",
+            r"chat: of event 4 \(recovered\) only the edit is on record",
+            id="half of what a chat was told",
+        ),
+        pytest.param(
+            f"UPDATE deliveries SET sink = 'else' WHERE incident = {WEB} AND sequence = 1"
+            " AND sink = 'hook'",
+            "is not what its id says",
+            id="a delivery under another sink",
+        ),
+        pytest.param(
+            f"UPDATE deliveries SET sequence = 3 WHERE incident = {WEB} AND sequence = 2",
+            "is not what its id says",
+            id="a delivery at another place",
+        ),
+        pytest.param(
+            "UPDATE events SET body = replace(body, 'web', 'api') WHERE sequence = 2"
+            f" AND incident = {WEB}",
+            "event 2 is missing",
+            id="an event of another subject",
+        ),
+        pytest.param(
+            f"UPDATE events SET sequence = 7 WHERE incident = {WEB} AND sequence = 4",
+            "event 4 is missing",
+            id="an event at another place",
+        ),
+        pytest.param(
+            f"UPDATE incidents SET ended_at = '2020-01-01 00:00:00.000000' WHERE id = {WEB}",
+            "is marked as ended at 2020-01-01",
+            id="an end long ago, as if it were about to be forgotten",
+        ),
+        pytest.param(
+            f"UPDATE deliveries SET first_attempt_at = NULL WHERE {ONE.format('delivered')}",
+            "is delivered and was never tried",
+            id="delivered by nobody",
+        ),
+        pytest.param(
             f"DELETE FROM events WHERE incident = {WEB} AND sequence = 2",
             "event 2 is missing",
             id="a gap in the sequence",
         ),
         pytest.param(
             f"DELETE FROM events WHERE incident = {WEB} AND sequence = 2",
-            "or its event cannot be read",
+            "or its event cannot be read, or is not what its id says",
             id="a delivery without its event",
         ),
         pytest.param(
@@ -125,7 +167,7 @@ ONE = "id = (SELECT min(id) FROM deliveries WHERE state = '{}')"
         ),
         pytest.param(
             f"UPDATE deliveries SET part = 'x' WHERE incident = {WEB} AND sequence = 2",
-            "or its event cannot be read",
+            "or its event cannot be read, or is not what its id says",
             id="a delivery that cannot be read",
         ),
         pytest.param(
@@ -211,17 +253,24 @@ ONE = "id = (SELECT min(id) FROM deliveries WHERE state = '{}')"
         ),
         pytest.param(
             f"UPDATE deliveries SET superseded_by = NULL WHERE {ONE.format('superseded')}",
-            "is superseded by nothing, which is not on record",
+            "is superseded by nothing, which tells nothing in its place",
             id="superseded by nothing",
         ),
         pytest.param(
             f"UPDATE deliveries SET superseded_by = 'gone' WHERE {ONE.format('superseded')}",
-            "is superseded by gone, which is not on record",
+            "is superseded by gone, which tells nothing in its place",
             id="superseded by what is not there",
         ),
         pytest.param(
+            "UPDATE deliveries SET superseded_by = (SELECT id FROM deliveries AS other"
+            " WHERE other.incident = deliveries.incident AND other.sink <> deliveries.sink)"
+            f" WHERE {ONE.format('superseded')}",
+            "is superseded by .*, which tells nothing in its place",
+            id="superseded by what another sink is told",
+        ),
+        pytest.param(
             f"UPDATE deliveries SET superseded_by = id WHERE {ONE.format('superseded')}",
-            "is superseded by .*, which is not on record",
+            "is superseded by .*, which tells nothing in its place",
             id="superseded by itself",
         ),
         pytest.param(
@@ -354,6 +403,38 @@ def test_the_log_is_compared(command: Callable[..., tuple[int, str, str]], folde
     assert command("--log", "none")[0] == 2
     Path("audit.jsonl").write_text("hello")
     assert command("--log", "audit.jsonl")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        pytest.param(
+            f"DELETE FROM deliveries WHERE incident = {ODD} AND sequence = 1 AND sink = 'hook'",
+            "the log tells of delivery {}, the record does not",
+            id="nothing",
+        ),
+        pytest.param(
+            "UPDATE deliveries SET state = 'delivered' WHERE sink = 'hook' AND sequence = 1"
+            f" AND incident = {ODD}",
+            "hook: delivery {} is delivered, and the log has it as dead",
+            id="that it was told",
+        ),
+    ],
+)
+def test_who_was_never_told_shows_in_the_log_whatever_the_record_says(
+    command: Callable[..., tuple[int, str, str]], damage: str, found: str
+) -> None:
+    """The hook has refused it; unless somebody had it sent again, that is how it ended."""
+    with closing(sqlite3.connect("watcher.db")) as db, db:
+        of_odd = f"sink = 'hook' AND sequence = 1 AND incident = {ODD}"
+        ((name,),) = db.execute(f"SELECT id FROM deliveries WHERE {of_odd}")
+        db.execute(damage)
+    code, out, _ = command("--log", "audit.jsonl")
+    assert code == 1
+    assert found.format(name) in out
+    with closing(sqlite3.connect("watcher.db")) as db, db:
+        db.execute(f"UPDATE deliveries SET redriven_at = settled_at WHERE {of_odd}")
+    assert (command("--log", "audit.jsonl")[0] == 0) == ("is delivered" in found)
 
 
 async def test_postgresql_is_read_at_one_instant(postgres: Postgres) -> None:

@@ -28,6 +28,7 @@ from watcher.cli import main
 from watcher.core.delivery import Delivery, DeliveryState, Part
 from watcher.core.events import Edge, Event
 from watcher.core.model import Subject
+from watcher.core.retry import SinkState
 from watcher.ports import Record, Settlement
 from watcher.stores.database import open_store
 from watcher.testing.apiserver import FakeApiServer
@@ -677,6 +678,32 @@ def test_the_outbox_tells_when_a_parked_delivery_was_first_tried(watcher: Watche
     assert json.loads(watcher("outbox", "list", "-o", "json")[1])[0]["first_attempt_at"]
 
 
+def test_the_outbox_tells_why_what_was_never_tried_waits(watcher: Watcher) -> None:
+    """Its sink is spared for what another delivery has met."""
+    opened = event(Edge.DEGRADED)
+    other = event(Edge.DEGRADED, incident=opened.incident[:-1] + "x")
+    fill(Record(events=(opened, other), deliveries=(row(opened), row(other))))
+
+    async def refused() -> None:
+        store = open_store("sqlite:///watcher.db")
+        (claim,) = await store.claim("hook", NOW, 1)
+        state = SinkState(parked_until=NOW + timedelta(days=3650), trouble="http_404")
+        parked = Settlement(
+            claim.delivery.id, DeliveryState.PARKED, NOW, NOW, "http_404", "HTTP 404", sink=state
+        )
+        await store.settle(parked)
+        await store.close()
+
+    asyncio.run(refused())
+    lines = watcher("outbox", "list")[1].splitlines()
+    (waits,) = (line for line in lines if " pending " in line)
+    assert waits.endswith("  the sink waits: HTTP 404")
+    found = {
+        one["state"]: one["why"] for one in json.loads(watcher("outbox", "list", "-o", "json")[1])
+    }
+    assert found == {"parked": "HTTP 404, attempts: 1", "pending": "the sink waits: HTTP 404"}
+
+
 @pytest.mark.parametrize(
     ("subject", "shown"),
     [
@@ -692,6 +719,27 @@ def test_history_names_what_is_no_deployment(
     fill(Record(events=(opened,), deliveries=(row(opened),)))
     assert f" {shown} " in watcher("history")[1]
     assert json.loads(watcher("history", "-o", "json")[1])[0]["subject"] == shown
+
+
+def test_history_tells_how_a_digest_went_on_and_keeps_a_sinks_parts_together(
+    watcher: Watcher,
+) -> None:
+    """Newest first; of one event sink by sink."""
+    subject = Subject("c", name="oncall", uid="digest/oncall/1")
+    edges = (Edge.DEGRADED, Edge.UPDATED, Edge.RECOVERED)
+    told = [
+        event(edge, sequence=n, subject=subject, digest=True) for n, edge in enumerate(edges, 1)
+    ]
+    parts = [(sink, part) for part in (Part.REPLY, Part.EDIT) for sink in ("chat", "b", "a")]
+    rows = tuple(row(each, sink, part=part) for each in told for sink, part in parts)
+    fill(Record(events=tuple(told), deliveries=rows))
+    lines = [line.split() for line in watcher("history")[1].splitlines()[1:]]
+    assert [(words[5], *words[7:9]) for words in lines] == [
+        (edge, sink, part)
+        for edge in ("recovered", "updated", "degraded")
+        for sink in ("a", "b", "chat")
+        for part in ("edit", "reply")
+    ]
 
 
 def something_else(folder: Path) -> None:

@@ -297,7 +297,7 @@ async def test_parked_and_resumed(
     dispatcher = dispatch(sink, clock)
     await dispatcher.start()
     await pass_time(dispatcher, clock, 60)
-    assert (dispatcher.state.parked_reason, len(sink.sent)) == ("invalid_auth", 1)
+    assert (dispatcher.state.trouble, len(sink.sent)) == ("invalid_auth", 1)
     assert (await store.queue())[0][1:3] == (DeliveryState.PARKED, 1)
     await pass_time(dispatcher, clock, 20 * 60)
     assert sink.times == [0, 300, 600, 900, 900, 900, 900]
@@ -305,7 +305,7 @@ async def test_parked_and_resumed(
     assert [line for line in reports.lines if line.startswith("sink.")] == [
         "sink.failing degraded hook", "sink.restored recovered hook",
     ]  # fmt: skip
-    assert dispatcher.state.parked_reason == ""
+    assert dispatcher.state.trouble == ""
 
 
 async def test_a_restart_probes_a_parked_sink(
@@ -318,7 +318,7 @@ async def test_a_restart_probes_a_parked_sink(
     sink = ScriptedSink(clock, PARKED)
     again = dispatch(sink, clock)
     await again.start()
-    assert again.state.parked_reason == "invalid_auth"
+    assert again.state.trouble == "invalid_auth"
     await pass_time(again, clock)
     assert sink.times == [60], "at once, but one at a time, although four could go"
 

@@ -108,7 +108,8 @@ def test_breaker_opens_longer_and_longer() -> None:
 
 def test_an_open_breaker_costs_no_attempt() -> None:
     """While the sink is down its deliveries are due as soon as it is tried again."""
-    sink = SinkState(breaker=Breaker(5, timedelta(seconds=5), at(5)), failing_since=at(-9))
+    breaker = Breaker(5, timedelta(seconds=5), at(5))
+    sink = SinkState(breaker, failing_since=at(-9), trouble="http_503")
     verdict, after = settled(failure(Outcome.RETRY, attempts=20), sink)
     assert verdict == Verdict(PENDING, at(5), counted=False)
     assert after == sink, "one that was under way when it opened is no further evidence"

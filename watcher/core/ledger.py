@@ -1,12 +1,12 @@
 """What the record must add up to: every telling has its end, every delivery its state and reason."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
 
-from watcher.core.delivery import Delivery, DeliveryState
+from watcher.core.delivery import Delivery, DeliveryState, Part
 from watcher.core.events import ENDS, OPENINGS, Event
 from watcher.core.model import Json, Subject
 from watcher.core.retry import LONGEST_WAIT
@@ -68,7 +68,7 @@ class Kept(Struct, frozen=True):
     events: tuple[Event, ...]
     rows: tuple[LedgerRow, ...]
     strays: tuple[str, ...] = ()
-    """Its deliveries that cannot be read, or whose events cannot."""
+    """Its deliveries that cannot be read or are not what their ids say, or whose events are not."""
 
 
 class Finding(Struct, frozen=True):
@@ -84,9 +84,39 @@ class Echoed(Struct, frozen=True):
     """What an audit log tells of: events by id with their date, deliveries, and of which time."""
 
     events: Mapping[str, datetime]
-    deliveries: Collection[str]
+    deliveries: Mapping[str, tuple[str, DeliveryState | None]]
+    """By id: their event, and how they ended as far as the log knows."""
     first: datetime
     last: datetime
+
+    def compare(self, kept: Kept) -> Iterator[Finding]:
+        """A final state stays, unless somebody has it sent again; a kill may cost the log a line."""
+        for event in kept.events:
+            if self.first <= event.at <= self.last and event.id not in self.events:
+                what = f"event {event.sequence} ({event.edge}) was never echoed in the log"
+                yield Finding(kept.id, str(kept.subject), what, remark=True)
+        for row in kept.rows:
+            delivery, state = row.delivery, row.delivery.state
+            what = f"{delivery.sink}: delivery {delivery.id}"
+            _, end = self.deliveries.get(delivery.id, ("", None))
+            if end not in (None, state) and row.redriven_at is None:
+                problem = f"{what} is {state}, and the log has it as {end}"
+                yield Finding(kept.id, str(kept.subject), problem)
+            elif delivery.id not in self.deliveries and self.first <= row.recorded_at <= self.last:
+                problem = f"{what} was never echoed in the log"
+                yield Finding(kept.id, str(kept.subject), problem, remark=True)
+
+    def missing(
+        self, events: Set[str], deliveries: Set[str], kept_since: datetime
+    ) -> Iterator[Finding]:
+        """What the record should have too; of what happened before `kept_since` it may know nothing."""
+        lost = {f"event {name}": name for name, at in self.events.items()
+                if at >= kept_since and name not in events}  # fmt: skip
+        lost |= {f"delivery {name}": event for name, (event, _) in self.deliveries.items()
+                 if event in events and name not in deliveries}  # fmt: skip
+        for what, event in sorted(lost.items()):
+            incident = event.rpartition("-")[0]
+            yield Finding(incident, "", f"the log tells of {what}, the record does not")
 
 
 class Verification:
@@ -109,30 +139,30 @@ class Verification:
         self._digests: dict[str, tuple[Event, set[str]]] = {}
         self._grouped: dict[str, set[str]] = {}
         self._events: set[str] = set()
+        self._deliveries: set[str] = set()
 
     def verify(self, record: Iterable[Kept], echoed: Echoed | None = None) -> Iterator[Finding]:
         """Yield what is wrong, and with a log what is missing from either side."""
         for kept in record:
             self._remember(kept)
-            if kept.ended_at is None or kept.ended_at >= self._kept_since:
+            last = max((event.at for event in kept.events), default=kept.ended_at)
+            if kept.ended_at is None or last is None or last >= self._kept_since:
                 subject = str(kept.subject)
                 for problem in self._problems(kept):
                     yield Finding(kept.id, subject, problem)
-                for remark in _unechoed(kept, echoed) if echoed else ():
-                    yield Finding(kept.id, subject, remark, remark=True)
+                yield from echoed.compare(kept) if echoed else ()
         for incident in sorted(self._followed - self._ended.keys()):
             yield Finding(incident, "", "is followed as open, and is not on record")
         yield from self._digest_findings()
-        for event, at in sorted(echoed.events.items()) if echoed else ():
-            if event not in self._events and at >= self._kept_since:
-                incident = event.rpartition("-")[0]
-                yield Finding(incident, "", f"the log tells of event {event}, the record does not")
+        if echoed:
+            yield from echoed.missing(self._events, self._deliveries, self._kept_since)
 
     def _remember(self, kept: Kept) -> None:
         for number, count in enumerate((1, len(kept.events), len(kept.rows))):
             self.counts[number] += count
         self._ended[kept.id] = kept.ended_at is not None
         self._events.update(event.id for event in kept.events)
+        self._deliveries.update((*(row.delivery.id for row in kept.rows), *kept.strays))
         named = {member for event in kept.events for member in event.members}
         if kept.subject.is_digest and kept.events:
             self._digests[kept.id] = kept.events[-1], named
@@ -143,23 +173,24 @@ class Verification:
     def _problems(self, kept: Kept) -> Iterator[str]:
         yield from _in_sequence(kept)
         for stray in kept.strays:
-            yield f"delivery {stray} or its event cannot be read"
+            yield f"delivery {stray} or its event cannot be read, or is not what its id says"
         if kept.ended_at is None and kept.id not in self._followed:
             yield "is open, and nothing follows it: its end would never be told"
         if kept.ended_at is not None and kept.id in self._followed:
             yield "has ended, and is followed as open"
         yield from _untold(kept)
-        ids = {row.delivery.id for row in kept.rows}
-        flying: set[str] = set()
+        # One that is superseded in turn has handed on what it was to tell.
+        sent = (r.delivery for r in kept.rows if r.delivery.state is not DeliveryState.SUPERSEDED)
+        telling, flying = {(d.id, d.sink) for d in sent}, set[str]()
         for row in kept.rows:
             sink, state = row.delivery.sink, row.delivery.state
-            for problem in self._unsettled(row, ids):
+            for problem in self._unsettled(row, telling):
                 yield f"{sink}: delivery {row.delivery.id} is {state} {problem}"
             if state is DeliveryState.INFLIGHT and sink in flying:
                 yield f"{sink}: more than one delivery is in flight, so their order is open"
             flying |= {sink} if state is DeliveryState.INFLIGHT else set()
 
-    def _unsettled(self, row: LedgerRow, ids: Set[str]) -> Iterator[str]:
+    def _unsettled(self, row: LedgerRow, telling: Set[tuple[str, str]]) -> Iterator[str]:
         delivery, settled = row.delivery, row.settled_at is not None
         latest = self._now + LONGEST_WAIT
         if settled == (delivery.state in UNSETTLED):
@@ -169,8 +200,10 @@ class Verification:
                 yield "and no process is running: the next one will send it again"
             case DeliveryState.PENDING | DeliveryState.PARKED if delivery.due > latest:
                 yield f"and not due before {delivery.due:%Y-%m-%d %H:%M:%S}, which is too long"
-            case DeliveryState.SUPERSEDED if row.superseded_by not in ids - {delivery.id}:
-                yield f"by {row.superseded_by or 'nothing'}, which is not on record"
+            case DeliveryState.SUPERSEDED if (row.superseded_by, delivery.sink) not in telling:
+                yield f"by {row.superseded_by or 'nothing'}, which tells nothing in its place"
+            case DeliveryState.DELIVERED if row.first_attempt_at is None:
+                yield "and was never tried"
             case DeliveryState.GROUPED if not delivery.digest:
                 yield "in no digest"
             case state if state in _NEEDS_REASON and not (delivery.reason or row.error):
@@ -215,41 +248,44 @@ def _in_sequence(kept: Kept) -> Iterator[str]:
     for event in kept.events[:-1]:
         if event.edge in ENDS:
             yield f"goes on after its end in event {event.sequence}"
-    if (last.edge in ENDS) != (kept.ended_at is not None):
-        ended = "ended" if kept.ended_at else "open"
-        yield f"is marked as {ended}, and its newest event is {last.edge}"
+    if kept.ended_at != (last.at if last.edge in ENDS else None):
+        marked = f"ended at {kept.ended_at}" if kept.ended_at else "open"
+        yield f"is marked as {marked}, and its newest event is {last.edge} at {last.at}"
 
 
 def _untold(kept: Kept) -> Iterator[str]:
     """Each event has a row for somebody, and for each sink that was told of an opening before it."""
-    rows: dict[int, dict[str, LedgerRow]] = {event.sequence: {} for event in kept.events}
+    rows: dict[int, dict[str, list[LedgerRow]]] = {event.sequence: {} for event in kept.events}
     for row in kept.rows:
-        rows[row.event.sequence][row.delivery.sink] = row
+        rows[row.event.sequence].setdefault(row.delivery.sink, []).append(row)
     told: set[str] = set()
     for event in kept.events:
         heard = rows[event.sequence]
         if not heard and event.subject.cluster:
             yield f"event {event.sequence} ({event.edge}) was told to nobody, without a reason"
+        for sink in sorted(told | heard.keys()):
+            for problem in _unheard(event, heard.get(sink, []), told=sink in told):
+                yield f"{sink}: {problem}"
         if event.edge in OPENINGS:
-            told |= {s for s, row in heard.items() if _stands(row)}
-            continue
-        for sink in sorted(told):
-            held = heard.get(sink)
-            if held is None or (event.edge in ENDS and not _stands(held)):
-                why = f"was suppressed ({held.delivery.reason})" if held else "is not on record"
-                yield f"{sink}: was told the opening, and event {event.sequence} ({event.edge}) {why}"
+            told |= {sink for sink, found in heard.items() if all(map(_stands, found))}
+
+
+def _unheard(event: Event, rows: Sequence[LedgerRow], *, told: bool) -> Iterator[str]:
+    """What is wrong with one sink's rows of an event, whether it was `told` of an opening or not."""
+    which = f"event {event.sequence} ({event.edge})"
+    held = next((row for row in rows if not _stands(row)), None)
+    parts = {row.delivery.part for row in rows}
+    if parts in ({Part.EDIT}, {Part.REPLY}):
+        yield f"of {which} only the {parts.pop()} is on record"
+    if event.edge in OPENINGS:
+        return
+    if not (told or held):
+        yield f"is told {which}, and its opening is not on record as told"
+    elif told and not rows:
+        yield f"was told the opening, and {which} is not on record"
+    elif told and held and event.edge in ENDS:
+        yield f"was told the opening, and {which} was suppressed ({held.delivery.reason})"
 
 
 def _stands(row: LedgerRow) -> bool:
     return row.delivery.state is not DeliveryState.SUPPRESSED
-
-
-def _unechoed(kept: Kept, echoed: Echoed) -> Iterator[str]:
-    """What a kill between commit and echo leaves out of the log."""
-    for event in kept.events:
-        if echoed.first <= event.at <= echoed.last and event.id not in echoed.events:
-            yield f"event {event.sequence} ({event.edge}) was never echoed in the log"
-    for row in kept.rows:
-        told = row.delivery.id in echoed.deliveries
-        if not told and echoed.first <= row.recorded_at <= echoed.last:
-            yield f"{row.delivery.sink}: delivery {row.delivery.id} was never echoed in the log"

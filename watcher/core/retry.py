@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from watcher.core.delivery import DeliveryState, Outcome, Part
@@ -90,7 +90,8 @@ class SinkState(Struct, frozen=True):
     edits_from: datetime | None = None
     """Edits have a limit of their own in Slack; the rest need not wait for it."""
     parked_until: datetime | None = None
-    parked_reason: str = ""
+    trouble: str = field(default="", name="parked_reason")  # its name up to schema 2
+    """What the last of those failures was."""
     failing_since: datetime | None = None
     """Of the first failure since it last worked that says something of the sink."""
 
@@ -143,7 +144,7 @@ def settle_failure(
     """
     asked = min(failure.retry_after or timedelta(0), LONGEST_WAIT)
     since = sink.failing_since or now
-    stands = replace(sink.answered(), failing_since=since)
+    stands = replace(sink.answered(), failing_since=since, trouble=failure.reason)
     match failure.outcome:
         case Outcome.BAD_PAYLOAD:
             return Verdict(DeliveryState.DEAD), sink.answered()
@@ -152,7 +153,7 @@ def settle_failure(
             verdict = Verdict(DeliveryState.PENDING, now + wait)
         case Outcome.PARK:
             until = now + _PARKED_FOR
-            stands = replace(stands, parked_until=until, parked_reason=failure.reason)
+            stands = replace(stands, parked_until=until)
             verdict = Verdict(DeliveryState.PARKED, until, counted=False)
         case Outcome.THROTTLED:
             until = now + max(_BASE, asked or backoff(sink.throttles, jitter))
@@ -161,7 +162,7 @@ def settle_failure(
             verdict = Verdict(DeliveryState.PENDING, until, counted=False)
         case _:
             breaker = sink.breaker.failed(now)
-            stands = replace(sink, breaker=breaker, failing_since=since)
+            stands = replace(sink, breaker=breaker, failing_since=since, trouble=failure.reason)
             # While the sink is down its deliveries are due as soon as it is tried again.
             wait = timedelta(0) if breaker.until else backoff(failure.attempts, jitter)
             due = max(breaker.until or now, now + max(wait, asked))

@@ -48,7 +48,9 @@ class Ledger(Transactions):
     async def history(self, limit: int = 200, **wanted: Unpack[Wanted]) -> Sequence[LedgerRow]:
         found = (
             told.join(incidents, incidents.c.id == _d.incident)
-            .order_by(_d.recorded_at.desc(), _d.incident.desc(), _d.sequence.desc(), _d.id)
+            .order_by(
+                _d.recorded_at.desc(), _d.incident.desc(), _d.sequence.desc(), _d.sink, _d.part
+            )
             .limit(limit)
         )
         for name, value in wanted.items():
@@ -124,10 +126,10 @@ def kept(db: Connection) -> Iterator[Kept]:
         first, last = page[0]["id"], page[-1]["id"]
         told, tried = (_between(db, table, first, last) for table in (events, deliveries))
         for row in page:
-            mine = told[row["id"]]
-            known = {e["id"]: read for e in mine if (read := rows.readable(rows.event, e["body"]))}
-            sent = {one["id"]: _sent(one, known) for one in tried[row["id"]]}
             subject = Subject(*(row[name] for name in Subject.__struct_fields__))
+            mine = told[row["id"]]
+            known = {e["id"]: event for e in mine if (event := _recorded(e, subject)) is not None}
+            sent = {one["id"]: _sent(one, known) for one in tried[row["id"]]}
             yield Kept(
                 row["id"], subject, row["sequence"], row["ended_at"], tuple(known.values()),
                 tuple(filter(None, sent.values())),
@@ -138,10 +140,19 @@ def kept(db: Connection) -> Iterator[Kept]:
         yield Kept(incident, Subject(""), 0, None, (), ())
 
 
+def _recorded(row: rows.Row, subject: Subject) -> Event | None:
+    """What was recorded; nothing if it is not what its row and its incident say."""
+    told = rows.readable(rows.event, row["body"])
+    named = (row["id"], row["incident"], row["sequence"], subject)
+    return told if told and (told.id, told.incident, told.sequence, told.subject) == named else None
+
+
 def _sent(row: rows.Row, events: Mapping[str, Event]) -> LedgerRow | None:
     if (told := events.get(row["event"])) is None:
         return None
-    return rows.readable(lambda row: rows.ledger_row(row, told), row)
+    read = rows.readable(lambda row: rows.ledger_row(row, told), row)
+    named = (row["id"], told.sequence)
+    return read if read and (read.delivery.id, read.delivery.sequence) == named else None
 
 
 def _between(
