@@ -116,7 +116,7 @@ class Heartbeat:
         if ended and isinstance(before, Firing):
             # After a restart the one is known, before its first failed probe the other.
             since = min(self.view.blind_since or now, before.incident.since)
-            blind_for = now - since
+            blind_for = (now - since).total_seconds()
             meanwhile = None if self._partial else self.meanwhile(since, now)
         draft = Draft(
             self._subject, phase, transition=transition, blind_for=blind_for, meanwhile=meanwhile

@@ -43,6 +43,11 @@ def _some(items: tuple[Any, ...]) -> tuple[Any, ...]:
     return items
 
 
+def _address(value: str) -> str:
+    rules.parse_address(value)
+    return value
+
+
 def _sendable(url: str, info: ValidationInfo) -> str:
     return rules.check_url(url, bool(info.data.get("allow_http")))
 
@@ -235,7 +240,7 @@ class RouteSettings(_Settings):
 class WebSettings(_Settings):
     """Where health and metrics are served."""
 
-    address: Annotated[str, AfterValidator(lambda a: rules.parse_address(a) and a)] = ":8080"
+    address: Annotated[str, AfterValidator(_address)] = ":8080"
 
 
 class DeadManSettings(HttpSettings):

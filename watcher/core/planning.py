@@ -1,7 +1,7 @@
 """An edge becomes deliveries, or a recorded reason why not: who is told what, in which parts."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -32,7 +32,8 @@ class Draft(Struct, frozen=True):
     transition: Transition | None = None
     facts: Facts | None = None
     silenced: bool = False
-    blind_for: timedelta | None = None
+    blind_for: float | None = None
+    """Seconds without sight, as on the event."""
     meanwhile: Meanwhile | None = None
     unseen: bool = False
     forget: bool = False
@@ -75,8 +76,7 @@ def plan(
     of `held`, whose posts still wait. Unless all was `calm`, sudden ones wait: they may be a storm.
     """
     listeners = {audience.name: audience for audience in audiences}
-    routed = {name: audience for name, audience in listeners.items() if audience.routed}
-    found = {n: _digest_for(a, digests, storm, now, cluster) for n, a in routed.items()}
+    found = {n: _digest_for(a, digests, storm, now, cluster) for n, a in listeners.items()}
     joined = {name: digest for name, digest in found.items() if digest is not None}
     events: list[Event] = []
     deliveries: list[Delivery] = []
@@ -88,7 +88,10 @@ def plan(
     for draft in drafts:
         if (edge := draft.transition) is None:
             continue
-        event = _event(draft, edge)
+        event = replace(
+            edge.event(draft.subject), facts=draft.facts, blind_for=draft.blind_for,
+            meanwhile=draft.meanwhile, unseen=draft.unseen,
+        )  # fmt: skip
         wait = draft.sudden and not calm
         calm = calm and not draft.sudden
         told = dict(edge.incident.told)
@@ -115,22 +118,12 @@ def plan(
 def _digest_for(
     audience: Audience, digests: Mapping[str, Digest], storm: bool, now: datetime, cluster: str
 ) -> Digest | None:
-    if not audience.chat:
+    if not (audience.chat and audience.routed):
         return None
     for digest in digests.values():
         if digest.sink == audience.name and now < digest.joins_until:
             return digest
     return Digest.begin(cluster, audience.name, now) if storm else None
-
-
-def _event(draft: Draft, edge: Transition) -> Event:
-    return replace(
-        edge.event(draft.subject),
-        facts=draft.facts,
-        blind_for=draft.blind_for.total_seconds() if draft.blind_for is not None else None,
-        meanwhile=draft.meanwhile,
-        unseen=draft.unseen,
-    )
 
 
 def _delivery(
