@@ -15,6 +15,7 @@ from watcher import pipes
 from watcher.clock import SystemClock
 from watcher.config.secrets import redact
 from watcher.core.message import visible
+from watcher.core.words import rfc3339
 from watcher.ports import Clock
 
 SCHEMA: Final = 1
@@ -140,7 +141,7 @@ def _text(value: object) -> Any:  # noqa: ANN401 - whatever JSON can say
         case None | bool() | int() | float():
             return value
         case datetime():
-            return value.isoformat().replace("+00:00", "Z")
+            return rfc3339(value)
         case timedelta():
             return round(value.total_seconds(), 3)
         case list() | tuple():
