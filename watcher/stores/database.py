@@ -40,6 +40,7 @@ def open_store(url: str, *, exclusive: bool = False) -> SqlStore:
             held.enter_context(sqlite.locked(where))
         with sqlite.alone(where):
             engine = sqlite.engine(where)
+            held.callback(engine.dispose)
             if exclusive:
                 sqlite.check(where, engine)
             before, _ = _bring_up_to_date(engine, name)
