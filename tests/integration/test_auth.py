@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trustme
 
+from tests.controlplane.receivers import eventually
 from tests.integration.conftest import FAST
 from watcher.adapters import make_cluster
 from watcher.cluster.api import KubeCluster
@@ -414,6 +415,19 @@ time.sleep(60)
     with pytest.raises(Unauthorized, match="no answer in 1 s"):
         await hanging.header()
     assert is_gone((tmp_path / "pid").read_text())
+
+
+async def test_a_cluster_that_is_left_has_left_nothing(kubeconfig, tmp_path, clock):
+    """Whoever waits for the end of its loops need not clean up: the plugin under way is gone, too."""
+    body = f"open('{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    cluster = KubeCluster("prod", found(kubeconfig(plugin(tmp_path, body)), clock), clock)
+    before, running = asyncio.all_tasks(), asyncio.create_task(cluster.run())
+    await asyncio.to_thread(eventually, (tmp_path / "pid").exists)
+    running.cancel()
+    await asyncio.wait([running])
+    assert asyncio.all_tasks() == before
+    assert is_gone((tmp_path / "pid").read_text())
+    await cluster.close()
 
 
 def is_gone(process: str) -> bool:

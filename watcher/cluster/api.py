@@ -164,6 +164,7 @@ class KubeCluster:
                 await asyncio.wait([task])
             finally:
                 task.cancel()
+                await asyncio.wait([task])
             # A cancellation that nobody asked for is no reason to be blind in silence.
             error = None if task.cancelled() else task.exception()
             _LOG.error("watch.task_ended", scope=watch.scope, exc_info=error)
