@@ -325,14 +325,14 @@ def test_odd_parts_of_a_condition_count_as_absent(field, odd):
     [
         ("Available", "False", "too few", "too few"),
         ("Available", "True", "enough", ""),
-        ("Progressing", "False", "timed out\nreally", "timed out"),
+        ("Progressing", "False", "timed out\nreally", "timed out…"),
         ("Progressing", "Unknown", "paused", ""),
-        ("ReplicaFailure", "True", "x" * 9000, "x" * 500),
+        ("ReplicaFailure", "True", "x" * 9000, "x" * 500 + "…"),
         ("ReplicaFailure", "False", "was so", ""),
     ],
 )
 def test_keeps_the_first_line_of_a_fault(kind, status, message, want):
-    """Messages are kept only where they tell of a fault: they are most of an object's text."""
+    """Messages are kept only where they tell of a fault: they are most of an object's text. What is cut says so."""
     snapshot = conditions({"type": kind, "status": status, "message": message})
     kept = {
         "Available": snapshot.available_condition,

@@ -226,7 +226,9 @@ def _condition(seen: _Condition, fault: str) -> Condition:
     if len(reason) > _LONGEST_REASON:
         reason = reason[:_LONGEST_REASON]
     if status == fault:
-        message = (seen.message or "").partition("\n")[0][:_LONGEST_MESSAGE]
+        said = seen.message or ""
+        message = said.partition("\n")[0][:_LONGEST_MESSAGE]
+        message += "…" if len(message) < len(said.rstrip()) else ""
         return Condition(status, reason, message, _time(seen.last_transition_time))
     if reason in IN_FLIGHT:
         return Condition(status, reason, "", None, _time(seen.last_update_time))
