@@ -35,9 +35,9 @@ async def test_what_was_worse_in_between_is_told(tmp_path):
     opened, worse, eased, end = cluster.recorded_events
     late = compose(eased, latest=eased, part=Part.POST, covers=(opened, worse, eased), now=eased.at)
     assert late.state == "Degraded"
-    assert "At its worst it was critical." in late.text
+    assert "At its worst nothing served." in late.text
     over = compose(end, latest=end, part=Part.EDIT, now=end.at)
-    assert "At its worst it was critical." in over.text
+    assert "At its worst nothing served." in over.text
     assert "worst" not in compose(opened, latest=opened, part=Part.POST, now=opened.at).text
 
 

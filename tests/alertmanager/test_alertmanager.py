@@ -91,7 +91,7 @@ async def test_an_incident_fires_at_both_and_is_resolved(
             "alertname": "DeploymentDegraded", "cluster": "prod", "namespace": "shop",
             "deployment": "web", "severity": "critical",
         }  # fmt: skip
-        assert alert["annotations"]["summary"] == "Unavailable: shop/web"
+        assert alert["annotations"]["summary"] == "Unavailable: shop/web in prod"
         ends = datetime.fromisoformat(alert["endsAt"])
         assert abs(ends - it.clock.now() - timedelta(minutes=4)) < timedelta(seconds=20)
         await until(receiver, "firing web critical")

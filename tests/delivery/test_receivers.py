@@ -201,7 +201,7 @@ async def test_alertmanagers_webhook(
         "alertname": "DeploymentDegraded", "cluster": "prod", "namespace": "shop",
         "deployment": "web", "severity": "warning",
     }  # fmt: skip
-    assert alerts[2]["annotations"]["summary"] == "Recovered after 2 min: shop/web"
+    assert alerts[2]["annotations"]["summary"] == "Recovered after 2 min: shop/web in prod"
     assert server.requests[0].headers["content-type"] == "application/json"
 
 
@@ -265,7 +265,7 @@ async def test_apprise_says_yes_or_no(clock: ManualClock) -> None:
         await sink.send(told)
         (body,) = bodies(server)
         assert body["type"] == "failure"
-        assert body["title"] == "🔴 Unavailable: shop/checkout"
+        assert body["title"] == "🔴 Unavailable: shop/checkout in prod-eu"
         server.usual = answers(500)
         with pytest.raises(SinkError) as caught:
             await sink.send(told)

@@ -286,7 +286,7 @@ async def test_the_story_of_an_outage_of_slack(
     assert "Delayed" in api.shown
     assert "http 503" in api.shown.lower()
     assert web.text.startswith("Recovered: Deployment shop/web in prod was unavailable 00:00")
-    assert "Sent late, nobody was told while it lasted" in web.shown
+    assert "Sent 3 min late, nobody was told while it lasted" in web.shown
     assert web.replies == []
     assert sorted(states.values()).count("superseded") == len(states) - 2
 

@@ -65,7 +65,7 @@ async def test_a_storm_that_grows_and_heals_in_an_incoming_webhook(tmp_path: Pat
         assert len(slack.messages) <= 3, "within two minutes"
         joined = slack.messages[-1]
         assert joined.effects == ["!here"]
-        assert joined.shown.startswith("🔴 502 Deployments degraded in prod\n")
+        assert joined.shown.startswith("🔴 502 Deployments degraded in prod: 502 unavailable\n")
         assert "Unavailable: shop/cart, shop/checkout. " in joined.text
         assert "service-number" not in joined.shown + joined.text
         await it.ends(*NAMES[:200])
@@ -73,7 +73,7 @@ async def test_a_storm_that_grows_and_heals_in_an_incoming_webhook(tmp_path: Pat
         await it.passes(300)
         healed = slack.messages[len(opening) + 1 :]
         assert healed[0].shown.startswith(
-            "🔴 502 Deployments degraded in prod: 292 still degraded, 200 recovered, 10 closed\n"
+            "🔴 502 Deployments degraded in prod: 292 unavailable, 200 recovered, 10 closed\n"
         )
         assert "Closed (is no longer followed): shop/service-number-200, " in healed[0].text
         assert "Recovered: shop/service-number-000, " in healed[0].text

@@ -341,7 +341,7 @@ async def test_a_recovery_tells_all_that_a_machine_wants(hook: FaultServer) -> N
         "uid": "0d2c",
         "reason": "none_available",
         "severity": "critical",
-        "title": "Recovered after 12 min: shop/checkout",
+        "title": "Recovered after 12 min: shop/checkout in prod-eu",
         "message": "0 of 3 replicas available, 2 needed",
         "summary": notification(told).message.text,
         "truncated": False,
@@ -557,7 +557,7 @@ async def test_plain_is_the_text_alone(slack: FakeSlack, bot: SlackBot) -> None:
     await bot.send(notification(event(Edge.DEGRADED), Part.POST, plain=True))
     (post,) = slack.messages
     assert post.blocks == []
-    assert post.shown == notification(event(Edge.DEGRADED)).message.text
+    assert post.shown == notification(event(Edge.DEGRADED), Part.POST).message.text
 
 
 def storm(size: int) -> tuple[Event, list[Event]]:
@@ -587,7 +587,7 @@ async def test_every_name_of_a_storm_is_in_the_thread(slack: FakeSlack, bot: Sla
     thread = await bot.send(notification(digest, Part.POST, members=rows))
     await bot.send(notification(digest, Part.REPLY, members=rows, thread=thread))
     (post,) = slack.messages
-    assert "+485 more in the thread" in post.shown
+    assert "+485 more lines in the thread" in post.shown
     assert "500 Deployments degraded in prod-eu" in post.shown
     listed = "\n".join(reply.shown for reply in post.replies)
     assert [row for row in rows if f"{row.subject}: " not in listed] == []
@@ -616,7 +616,7 @@ async def test_without_threads_a_storm_goes_on_in_further_messages(slack: FakeSl
     await sink.send(notification(digest, Part.POST, members=rows))
     listed = "\n".join(post.shown for post in slack.messages)
     assert [row for row in rows if row.subject.name not in listed] == []
-    assert "more in the thread" not in listed
+    assert "in the thread" not in listed
     assert len(slack.messages) <= 3
 
 

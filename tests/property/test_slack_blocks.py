@@ -122,7 +122,7 @@ def test_both_ends_of_a_long_name_stay() -> None:
     header = post.shown.split("\n")[0]
     assert len(header) <= 150
     assert header.startswith("🔴 Unavailable: nnn")
-    assert header.endswith("-the-end")
+    assert header.endswith("-the-end in c")
     assert name in post.text
     assert post.effects == []
 

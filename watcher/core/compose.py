@@ -14,7 +14,8 @@ from msgspec.structs import asdict, replace
 
 from watcher.core import words
 from watcher.core.delivery import Part
-from watcher.core.events import ENDS, OPENINGS, Edge, Event, Meanwhile
+from watcher.core.events import ENDS, OPENINGS, Edge, Event, Meanwhile, Resolution
+from watcher.core.health import counts
 from watcher.core.message import Fact, Message, visible
 from watcher.core.model import Severity
 from watcher.core.summary import digest
@@ -25,6 +26,7 @@ _UNSEEN: Final = (
 )
 _UNSEEN_THEN: Final = "It happened, or fell due, while the watcher could not see the cluster"
 _UNSETTLED: Final = "It keeps failing and recovering; no further message until it settles"
+_SILENCED: Final = "A silence has kept this quiet until now"
 
 
 def compose(
@@ -38,43 +40,47 @@ def compose(
     late: timedelta | None = None,
     late_reason: str = "",
 ) -> Message:
-    """Say one event: a post or an edit restates all that is current, anything else tells this one.
+    """Say one event: a post or an edit restates all that is current, anything else tells this one
+    as it was at its time.
 
     `covers` are the events that this delivery stands for. `members` are the newest events of the
     incidents in a digest. `late` is how long after its record this is sent, where that matters, and
     `late_reason` what was in the way.
     """
     restates = part in (Part.POST, Part.EDIT)
-    told = latest if restates else event
+    told, as_of = (latest, now) if restates else (event, event.at)
     if not told.subject.cluster:
-        message = _own(told, now, restates)
+        message = _own(told, as_of, restates)
     elif event.digest and len(members) == 1:  # a storm that did not come: its only member in full
-        message = _deployment(members[0], (), now, restates)
+        message = _deployment(members[0], as_of, restates)
     elif event.digest:
         message = digest(told, members, part, (*covers, event))
     elif told.subject.is_cluster:
         over = told.edge in ENDS
-        message = _sight_again(told) if over else _out_of_sight(told, now, restates)
+        message = _sight_again(told) if over else _out_of_sight(told, as_of, restates)
     else:
-        message = _deployment(told, covers, now, restates)
+        message = _deployment(told, as_of, restates)
     untold = part is Part.POST and told.edge in ENDS and any(e.edge in OPENINGS for e in covers)
     if event.digest and not late_reason:  # it waits for more of them on purpose
         late = None
     delay = _delay(late, words.trouble(late_reason), untold)
     unseen = _UNSEEN_THEN if told.unseen else ""
+    past = part is Part.REPLY and latest.sequence > event.sequence and not event.digest
+    asides = [*filter(None, (unseen, delay, f"By now: {words.state(latest)}" if past else ""))]
     start = f"Start with: {message.command}" if message.command else ""
     news = (event, *covers)
     worsened = any(each.worsened for each in news)
     first = part is Part.POST and any(each.edge in OPENINGS for each in news)
-    critical = told.severity is Severity.CRITICAL and told.edge not in ENDS
+    critical = latest.severity is Severity.CRITICAL and latest.edge not in ENDS
     return replace(
         message,
-        text=" ".join(filter(None, (words.sentences(message.text, unseen, delay), start))),
+        text=" ".join(filter(None, (words.sentences(message.text, *asides), start))),
         notes=(
-            *filter(None, (unseen, delay, *message.notes)),
+            *asides,
+            *filter(None, message.notes),
             f"incident {short_id(event.incident)}",
         ),
-        line=f"{words.at(told.at, told.at)} {message.line}",
+        line=". ".join((f"{words.at(told.at, now)} {message.line}", *asides)),
         since=None if told.edge in ENDS else told.since,
         broadcast=part is Part.REPLY and (event.edge in ENDS or worsened),
         calls=part is not Part.EDIT and critical and (first or worsened),
@@ -88,34 +94,37 @@ def short_id(incident: str) -> str:
 
 def _delay(late: timedelta | None, reason: str, untold: bool) -> str:
     if untold:
-        return f"Sent late, nobody was told while it lasted: {reason or 'it ended first'}"
+        by = f"{words.readable(late)} " if late else ""
+        return f"Sent {by}late, nobody was told while it lasted: {reason or 'it ended first'}"
     if late is None:
         return ""
-    return f"Delayed {words.readable(late)}: {reason or 'many messages were waiting'}"
+    return f"Delayed {words.readable(late)}{reason and f': {reason}'}"
 
 
-def _deployment(event: Event, covers: Sequence[Event], now: datetime, restates: bool) -> Message:
-    return _over(event, covers) if event.edge in ENDS else _down(event, now, restates)
+def _deployment(event: Event, now: datetime, restates: bool) -> Message:
+    return _over(event) if event.edge in ENDS else _down(event, now, restates)
 
 
 def _down(event: Event, now: datetime, restates: bool) -> Message:
     """A Deployment that is degraded now."""
-    where, state, since = words.name(event), words.state(event), words.lasting(event.since, now)
+    where = f"{words.name(event)} in {words.cluster(event)}"
+    state, since = words.state(event), words.lasting(event.since, now)
     numbers, _, said = visible(event.message).partition("; ")
     change = _change(event, restates)
-    note = _UNSETTLED if state == "Flapping" else ""
+    unsettled = _UNSETTLED if state == "Flapping" else ""
+    silenced = _SILENCED if event.edge in OPENINGS and event.sequence > 1 else ""
     reason = ", ".join(filter(None, (words.reason(event), numbers)))
-    lead = f"{state}{change}: Deployment {where} in {words.cluster(event)} {since}: {reason}"
+    lead = f"{state}{change}: Deployment {where} {since}: {reason}"
     return Message(
         state,
         words.SYMBOLS[state],
         f"{state}: {where}",
-        words.sentences(lead, said, _worst(event), note),
-        facts=(*_facts(event), Fact("Lasting", words.readable(now - event.since))),
+        words.sentences(lead, f"{said[:1].upper()}{said[1:]}", _worst(event), unsettled, silenced),
+        facts=tuple(_facts(event)),
         why=_why(event),
         command=words.command(event),
-        notes=(note,),
-        line=f"{state}{change}: {where} in {words.cluster(event)} {since}",
+        notes=(unsettled, silenced),
+        line=f"{state}{change}: {where} {since}",
     )
 
 
@@ -126,25 +135,27 @@ def _change(event: Event, restates: bool) -> str:
     return ", worse than before" if event.worsened else " now"
 
 
-def _over(event: Event, covers: Sequence[Event]) -> Message:
+def _over(event: Event) -> Message:
     """A Deployment's incident has ended: the whole story, in the past tense."""
-    where, state = words.name(event), words.state(event)
+    where, state = f"{words.name(event)} in {words.cluster(event)}", words.state(event)
     window = words.window(event.since, event.at)
-    was = "unavailable" if any(map(words.nothing_serves, (*covers, event))) else "degraded"
-    lead = f"{state}: Deployment {where} in {words.cluster(event)}"
+    was = "unavailable" if words.nothing_serves(event) else "degraded"
+    was = "flapping" if event.flapping else was
+    lead, facts = f"{state}: Deployment {where}", event.facts
+    now = f"now {counts(facts.available, facts.desired, facts.floor)}" if facts else ""
     if event.edge is Edge.CLOSED:
         how = f" ({event.resolution.replace('_', ' ')})" if event.resolution else ""
         lead = f"{lead} {words.ending(event)}"
-        after = f"It was {was} {window} and had not recovered"
+        serves = now and event.resolution is Resolution.PAUSED
+        after = f"It was {was} {window}{f', {now}' if serves else ' and had not recovered'}"
     else:
         how = f" after {words.readable(event.at - event.since)}"
-        lead, facts = f"{lead} was {was} {window}", event.facts
-        after = f"Now {facts.available} of {facts.desired} replicas available" if facts else ""
-    news = f"{state}{how}: {where} in {words.cluster(event)}"
+        lead, after = f"{lead} was {was} {window}", now.capitalize()
+    news = f"{state}{how}: {where}"
     return Message(
         state,
         words.SYMBOLS[state],
-        f"{state}{how}: {where}",
+        news,
         words.sentences(lead, after, _worst(event), _reason_was(event)),
         facts=(*_facts(event), Fact("Lasted", window)),
         why=_reason_was(event),
@@ -162,7 +173,7 @@ def _out_of_sight(event: Event, now: datetime, restates: bool) -> Message:
         words.SYMBOLS.get(state, "🔌"),
         f"{state}: cluster {cluster}",
         words.sentences(f"{news}: {_why(event)}", _UNSEEN),
-        facts=(Fact("Cluster", cluster), Fact("Lasting", words.readable(now - event.since))),
+        facts=(Fact("Cluster", cluster),),
         why=_why(event),
         command=words.command(event),
         notes=(_UNSEEN,),
@@ -259,18 +270,22 @@ def _reason_was(event: Event) -> str:
 
 def _worst(event: Event) -> str:
     eased = event.was_critical and event.severity is not Severity.CRITICAL
-    return "At its worst it was critical" if eased else ""
+    return "At its worst nothing served" if eased else ""
 
 
 def _facts(event: Event) -> Iterable[Fact]:
     yield Fact("Cluster", words.cluster(event))
     yield Fact("Namespace", visible(event.subject.namespace, 100))
     yield Fact("Deployment", visible(event.subject.name, 300))
-    worst = ", was critical" if _worst(event) else ""
-    yield Fact("Severity", f"{event.severity}{worst}")
-    if (facts := event.facts) is None:
+    worst = Severity.CRITICAL if event.was_critical else event.severity
+    eased = ", was critical" if _worst(event) else ""
+    yield Fact("Severity", f"was {worst}" if event.edge in ENDS else f"{event.severity}{eased}")
+    gone = event.edge is Edge.CLOSED and event.resolution is not Resolution.PAUSED
+    if (facts := event.facts) is None or gone:
         return
-    yield Fact("Available", f"{facts.available} of {facts.desired}, at least {facts.floor} needed")
+    as_of = words.at(event.at, event.at)  # a change of numbers alone is not told
+    serving = f"{facts.available} of {facts.desired} at {as_of}"
+    yield Fact("Available", f"{serving}, at least {facts.floor} needed")
     yield Fact("Pods", f"{facts.updated} updated, {facts.ready} ready")
     if facts.old_serving:
         pods = "pod" if facts.old_serving == 1 else "pods"

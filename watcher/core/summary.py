@@ -21,13 +21,11 @@ def digest(event: Event, members: Sequence[Event], part: Part, news: Sequence[Ev
     if not whole:
         named = {incident for each in news for incident in each.members}
         listed = [member for member in members if member.incident in named]
-    if part is Part.REPLY and event.edge not in ENDS:  # the last one sums up all of it
-        members = listed
     older = len(members) > len(listed)
     over = bool(members) and all(member.edge in ENDS for member in members)
     many = f"{len(members)} Deployment{'' if len(members) == 1 else 's'}"
     title = f"{many} {'were ' if over else ''}degraded in {words.cluster(event)}"
-    if any(member.edge in ENDS for member in members):
+    if {_kind(member) for member in members} != {"degraded"}:
         title = f"{title}: {_standing(members)}"
     state = "Recovered" if over else "Degraded"
     lasted = words.window(event.since, event.at) if over else ""
@@ -74,10 +72,16 @@ def _by_standing(members: Sequence[Event]) -> Iterator[str]:
 
 
 def _standing(members: Iterable[Event]) -> str:
-    """`12 still degraded, 45 recovered, 3 closed`."""
-    counted = Counter(m.edge if m.edge in ENDS else Edge.DEGRADED for m in members)
-    kinds = {Edge.DEGRADED: "still degraded", Edge.RECOVERED: "recovered", Edge.CLOSED: "closed"}
-    return ", ".join(f"{counted[edge]} {kind}" for edge, kind in kinds.items() if counted[edge])
+    """`2 unavailable, 10 degraded, 45 recovered, 3 closed`."""
+    counted = Counter(map(_kind, members))
+    kinds = ("unavailable", "degraded", "recovered", "closed")
+    return ", ".join(f"{counted[kind]} {kind}" for kind in kinds if counted[kind])
+
+
+def _kind(member: Event) -> str:
+    if member.edge in ENDS:
+        return member.edge.value
+    return "unavailable" if words.nothing_serves(member) else "degraded"
 
 
 def _tally(values: Iterable[str]) -> str:

@@ -7,12 +7,13 @@ from typing import Final
 
 from watcher.core.events import ENDS, Edge, Event, Resolution
 from watcher.core.message import visible
+from watcher.core.model import Severity
 
 NAMES_SHOWN: Final = 15
 """Of a long list, in a text; `Message.lines` has all of it."""
 REASONS: Final = {
     "none_available": "nothing serves",
-    "below_minimum": "fewer replicas than the rollout strategy promises",
+    "below_minimum": "too few replicas",
     "rollout_stalled": "the rollout has stalled",
     "replicaset_create_failed": "the new ReplicaSet cannot be created",
     "progress_false": "the rollout does not progress",
@@ -29,7 +30,7 @@ ROLLOUT: Final = frozenset(
 )
 _COMMANDS: Final = {
     "unreachable": "kubectl get --raw='/readyz?verbose'",
-    "unauthorized": "kubectl auth can-i watch deployments.apps --all-namespaces",
+    "unauthorized": "watcher check",
     "view_stale": "kubectl get deployments --all-namespaces --watch",
     "throttled": "kubectl get --raw=/debug/api_priority_and_fairness/dump_priority_levels",
 }
@@ -39,7 +40,7 @@ ENDINGS: Final = {
     Resolution.SCALED_TO_ZERO: "was scaled to zero",
     Resolution.PAUSED: "was paused",
     Resolution.IGNORED: "is ignored from now on",
-    Resolution.LEFT_SCOPE: "is no longer selected",
+    Resolution.LEFT_SCOPE: "is no longer selected by the watcher's configuration",
     Resolution.NOT_WATCHED: "is no longer watched",
 }
 CHANGES: Final = {
@@ -83,7 +84,7 @@ def state(event: Event) -> str:
 def nothing_serves(event: Event) -> bool:
     """Whether an outage is total; endpoints route to ready pods, available or not yet."""
     if event.facts is None or event.edge in ENDS:  # an end's numbers are those of afterwards
-        return event.reason == "none_available"
+        return event.severity is Severity.CRITICAL or event.reason == "none_available"
     return max(event.facts.available, event.facts.ready) == 0
 
 
@@ -95,7 +96,7 @@ def reason(event: Event) -> str:
 
 
 def command(event: Event) -> str:
-    """A kubectl line to start with, safe to paste."""
+    """A line to start with, safe to paste; `watcher` where the watcher runs, as its own rights count."""
     if event.subject.is_cluster:
         return _COMMANDS.get(event.reason, "")
     namespace, name = quote(visible(event.subject.namespace)), quote(visible(event.subject.name))

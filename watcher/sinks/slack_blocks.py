@@ -65,7 +65,7 @@ def summary(message: Message) -> Message:
     """The first lines of a long list: its thread has them all."""
     shown = pages(replace(message, lines=message.lines[: words.NAMES_SHOWN]))[0].lines
     rest = len(message.lines) - len(shown)
-    more = (f"+{rest} more in the thread",) if rest else ()
+    more = (f"+{rest} more {'line' if rest == 1 else 'lines'} in the thread",) if rest else ()
     return replace(message, lines=(*shown, *more))
 
 
