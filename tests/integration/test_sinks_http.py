@@ -5,7 +5,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from watcher.core.events import Edge, Event, Resolution
 from watcher.core.model import Json, Severity, Subject
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification
+from watcher.sinks.alertmanager import Alertmanager
 from watcher.sinks.answers import redact
 from watcher.sinks.http import BODY_CAP, Sender, is_forbidden
 from watcher.sinks.slack import SlackBot, SlackWebhook
@@ -366,6 +367,57 @@ async def test_a_recovery_tells_all_that_a_machine_wants(hook: FaultServer) -> N
         "partitionkey": told.incident,
         "datacontenttype": "application/json",
     }
+
+
+@pytest.mark.parametrize(
+    ("told", "pushed"),
+    [
+        pytest.param(
+            event(Edge.DEGRADED, **STALLED),
+            [("warning", "firing", "Degraded: shop/checkout in prod-eu")],
+            id="opens",
+        ),
+        pytest.param(
+            event(Edge.UPDATED, 5, 2, was_critical=True, worsened=True),
+            [
+                ("critical", "firing", "Unavailable: shop/checkout in prod-eu"),
+                (
+                    "warning", "resolved",
+                    "Not over, now critical: Unavailable: shop/checkout in prod-eu",
+                ),
+            ],
+            id="gets worse",
+        ),
+        pytest.param(
+            event(Edge.RECOVERED, 12, 3, **STALLED),
+            [("warning", "resolved", "Recovered after 12 min: shop/checkout in prod-eu")],
+            id="ends, never critical",
+        ),
+        pytest.param(
+            event(Edge.RECOVERED, 12, 3, was_critical=True, **STALLED),
+            [
+                ("critical", "resolved", "Recovered after 12 min: shop/checkout in prod-eu"),
+                ("warning", "resolved", "Recovered after 12 min: shop/checkout in prod-eu"),
+            ],
+            id="ends, was critical",
+        ),
+    ],
+)  # fmt: skip
+async def test_alertmanagers_resolved_is_not_read_as_over(
+    hook: FaultServer, told: Event, pushed: list[tuple[str, str, str]]
+) -> None:
+    """The alert of the former severity ends and says that the outage does not; what never fired does not end."""
+    sender = Sender(ManualClock(told.at))
+    await Alertmanager("am", sender, urls=[lambda: hook.url]).send(notification(told))
+    alerts = [
+        (
+            alert["labels"]["severity"],
+            "firing" if datetime.fromisoformat(alert["endsAt"]) > told.at else "resolved",
+            alert["annotations"]["summary"],
+        )
+        for alert in json.loads(hook.requests[0].body)
+    ]
+    assert sorted(alerts) == pushed
 
 
 async def test_during_rotation_either_secret_verifies(hook: FaultServer) -> None:

@@ -76,7 +76,8 @@ class Alertmanager:
         event = notification.event
         for severity in Severity:
             firing = event.edge not in ENDS and severity is event.severity
-            if firing or event.edge not in OPENINGS:
+            was = event.was_critical or severity in (Severity.WARNING, event.severity)
+            if firing or (was and event.edge not in OPENINGS):
                 ends_at = rfc3339(now + _LASTS * self.every if firing else event.at)
                 yield alert(notification, severity, ends_at, _TEXT_LIMIT)
 

@@ -29,9 +29,16 @@ def identity(event: Event) -> Mapping[str, str]:
 
 
 def alert(notification: Notification, severity: Severity, ends_at: str, limit: int) -> Json:
-    """One alert; numbers and reasons are in its annotations, since labels must not change."""
+    """One alert; numbers and reasons are in its annotations, since labels must not change.
+
+    A `severity` other than the event's is that of before: its alert ends, the outage does not.
+    """
     event, message = notification.event, notification.message
-    texts = {"summary": visible(message.title, 500), "description": visible(message.text, limit)}
+    goes_on = severity is not event.severity and event.edge not in ENDS
+    lead = f"Not over, now {event.severity}: " if goes_on else ""
+    texts = {"summary": message.title, "description": message.text}
+    room = {"summary": 500, "description": limit}
+    texts = {name: f"{lead}{visible(text, room[name])}" for name, text in texts.items()}
     return {
         "labels": {**identity(event), "severity": severity.value},
         "annotations": texts,
