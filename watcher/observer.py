@@ -304,7 +304,7 @@ class Observer:
         return await self._commit(now)
 
     def _draft(self, t: Tracked, step: Step, now: datetime, must_save: bool = False) -> None:
-        phase, transition = step
+        phase, transition = transitions.with_numbers_of_now(step, t.verdict)
         must_save |= transition is not None or phase is not t.phase
         if not must_save and not baseline.must_be_saved(t.saved, t.baseline):
             self._deadlines.keep(t)

@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
+
 from tests.acceptance.following import Followed, followed
-from tests.deployments import ZERO, Json, web
+from tests.deployments import ZERO, Json, stamp, web
 from watcher.cluster.decode import snapshot_from
 from watcher.core.compose import compose
 from watcher.core.delivery import Part
@@ -23,6 +25,26 @@ def seen(version: int, obj: Json) -> Applied:
 
 async def start(cluster: Followed) -> None:
     await cluster.at(0, [Listed("", (seen(1, web(3)).snapshot,)), Opened("")])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "at"),
+    [
+        pytest.param({}, 70, id="after its hold"),
+        pytest.param({"silence_until": stamp(300)}, 300, id="after a silence"),
+    ],
+)
+async def test_what_is_announced_has_the_numbers_of_now(tmp_path, annotation, at):
+    """Four of eight were left when the hold began, two when it ended: two is what on-call reads."""
+    async with followed(tmp_path) as cluster:
+        await cluster.at(0, [Listed("", (seen(1, web(8, 8)).snapshot,)), Opened("")])
+        await cluster.at(10, [seen(2, web(4, 8, **annotation))])
+        await cluster.at(30 if at == 70 else 200, [seen(3, web(2, 8, **annotation))])
+        await cluster.at(at)
+    told = cluster.recorded_events[-1]
+    assert told.message == "2 of 8 replicas available, 7 needed"
+    assert told.facts is not None
+    assert told.facts.available == 2
 
 
 async def test_what_was_worse_in_between_is_told(tmp_path):

@@ -45,8 +45,9 @@ def test_pods_lost_after_a_finished_rollout(
     assert told.channel() == [["Degraded"]]
     [message] = told.slack.messages
     assert message.text.startswith(f"Degraded: Deployment {namespace}/web in test since ")
-    for shown in ("Cluster: test", "Available: 1 of 3, at least 3 needed", "Severity: warning"):
+    for shown in ("Cluster: test", "Available: 1 of 3 at ", "Severity: warning"):
         assert shown in message.shown
+    assert ": too few replicas, 1 of 3 replicas available, 3 needed. " in message.text
 
     for pod in lost:
         kubelet.report(pod, ready)

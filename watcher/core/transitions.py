@@ -95,6 +95,15 @@ def announce(phase: Firing, now: datetime) -> Step:
     return replace(phase, incident=incident), Transition(edge, now, incident)
 
 
+def with_numbers_of_now(step: Step, verdict: Assessment) -> Step:
+    """Announce what is true now: numbers that changed during a hold were worth no write."""
+    phase, told = step
+    if told is None or not isinstance(phase, Firing) or told.incident.reason != verdict.reason:
+        return step
+    incident = replace(told.incident, message=verdict.message)
+    return replace(phase, incident=incident), replace(told, incident=incident)
+
+
 def deadline(phase: Phase) -> datetime | None:
     """When time alone moves the phase on."""
     match phase:
