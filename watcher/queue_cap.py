@@ -41,9 +41,9 @@ class QueueCap:
         if waiting.total() < cap:
             self._left = 0
         elif waiting.total() >= self._left + cap // 20:
-            await self._compact(Part.EDIT)  # of which a newer one tells the same
+            await self._compact(Part.EDIT)  # what a newer edit tells as well
             if (await self._waiting()).total() >= cap:
-                await self._compact(Part.POST)  # and what one that is still unsent tells as well
+                await self._compact(Part.POST)  # and what an unsent post will tell
             waiting = await self._waiting()
             self._left = waiting.total()
         share, now = waiting.total() / cap, self._clock.now()

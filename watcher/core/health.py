@@ -51,7 +51,7 @@ def assess(
     in_flight = _in_flight(s)
 
     if s.paused:
-        if short and ever_available(s, baseline):
+        if short and _ever_available(s, baseline):
             return _short(s, "its rollout is paused")
         words = f"Rollout paused, {counts(s.available, s.desired, floor)}"
         return Assessment(Health.PAUSED, "paused", words)
@@ -60,7 +60,7 @@ def assess(
     if failing is not None:
         return _degraded(s, "pods_not_created", _words(failing))
     if short:
-        if not ever_available(s, baseline):
+        if not _ever_available(s, baseline):
             return on_its_way("first_rollout", "first rollout")
         if in_flight and (s.recreate or floor == 0):
             reason = "recreate_gap" if s.recreate else "rolling_out"
@@ -84,10 +84,8 @@ def assess(
     return _healthy(s.available, s.desired, floor)
 
 
-def ever_available(s: DeploymentSnapshot, baseline: Baseline) -> bool:
+def _ever_available(s: DeploymentSnapshot, baseline: Baseline) -> bool:
     """Whether it has served before, so that serving too little is a loss and not a first rollout."""
-    if s.serving >= max(s.floor, 1):
-        return True
     if baseline.settled and baseline.serving >= max(baseline.floor, 1):
         return True
     available = s.available_condition
