@@ -152,6 +152,12 @@ def test_text_tells_the_whole_story(told: Event, part: Part, text: str) -> None:
         pytest.param(event(Edge.DEGRADED, **STALLED), "Degraded: shop/checkout in prod-eu", id="degraded"),
         pytest.param(UP, "Recovered after 12 min: shop/checkout in prod-eu", id="recovered"),
         pytest.param(SCALED, "Closed (scaled to zero): shop/checkout in prod-eu", id="closed"),
+        pytest.param(
+            replace(SCALED, resolution=Resolution.LEFT_SCOPE),
+            "Closed (no longer selected by the watcher's configuration): shop/checkout in prod-eu",
+            id="not selected",
+        ),
+        pytest.param(replace(SCALED, resolution=Resolution.IGNORED), "Closed (ignored from now on): shop/checkout in prod-eu", id="ignored"),
         pytest.param(outage(Edge.DEGRADED, reason="view_stale"), "View stale: cluster prod-eu", id="stale"),
         pytest.param(outage(Edge.RECOVERED, 9), "Restored after 9 min: cluster prod-eu", id="restored"),
     ],

@@ -144,8 +144,9 @@ def _over(event: Event) -> Message:
     lead, facts = f"{state}: Deployment {where}", event.facts
     now = f"now {counts(facts.available, facts.desired, facts.floor)}" if facts else ""
     if event.edge is Edge.CLOSED:
-        how = f" ({event.resolution.replace('_', ' ')})" if event.resolution else ""
-        lead = f"{lead} {words.ending(event)}"
+        ending = words.ending(event)
+        how = f" ({ending.removeprefix('was ').removeprefix('is ')})"
+        lead = f"{lead} {ending}"
         serves = now and event.resolution is Resolution.PAUSED
         after = f"It was {was} {window}{f', {now}' if serves else ' and had not recovered'}"
     else:
