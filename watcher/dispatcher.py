@@ -188,8 +188,7 @@ class Dispatcher:
         now = self.clock.now()
         _, why = lateness(claim, now, self._in_the_way)
         why = "" if claim.last_error else why or "expired"
-        name, over = claim.delivery.id, DeliveryState.EXPIRED
-        end = Settlement(name, over, now, reason=why, counted=False)
+        end = Settlement(claim.delivery.id, DeliveryState.EXPIRED, now, reason=why, counted=False)
         await self._settle(end, self.state)
         self.reporting.expired(claim)
         await self._tell(claim.last_error or why, now, lost=True)

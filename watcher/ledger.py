@@ -32,10 +32,8 @@ IncidentId = Annotated[str, typer.Option(help="Its id, or the end of it that mes
 Limit = Annotated[int, typer.Option(min=1, max=100_000, help="Newest ones.")]
 _DEPLOYMENT = "NAMESPACE/NAME, or NAMESPACE/; with -n the name alone"
 _LONGEST_NAME = 24
-_FINAL = {"sent": DeliveryState.DELIVERED, "abandoned": DeliveryState.DEAD} | {
-    str(state): state for state in set(DeliveryState) - UNSETTLED
-}
-"""What the log calls them."""
+_CALLED = {DeliveryState.DELIVERED: "sent", DeliveryState.DEAD: "abandoned"}  # in the log
+_FINAL = {_CALLED.get(state, str(state)): state for state in set(DeliveryState) - UNSETTLED}
 
 
 def history(
@@ -45,6 +43,7 @@ def history(
     until: Annotated[str, typer.Option(help="Likewise.")] = "",
     sink: Sink = "",
     incident: IncidentId = "",
+    delivery: Annotated[str, typer.Option(help="Its id (`webhook-id`), or the end of it.")] = "",
     limit: Limit = 200,
     output: Output = "table",
     config: ConfigFile = None,
@@ -52,9 +51,10 @@ def history(
     """Who was told what, when and how late; and who was not, and why."""
     first, last, (within, name) = _moment(since), _moment(until), _named_by(deployment, namespace)
     rows = _ask(config, sink, lambda store: store.history(
-        limit, since=first, until=last, namespace=within, name=name, sink=sink, incident=incident,
+        limit + 1, since=first, until=last, namespace=within, name=name, sink=sink,
+        incident=incident, delivery=delivery,
     ))  # fmt: skip
-    _say_if_cut(rows, limit)
+    rows = _cut(rows, limit)
     if output == "json":
         print_json([row.as_json() for row in rows])
     elif not rows:
@@ -90,12 +90,12 @@ def list_outbox(
     now = _now()
 
     async def look(store: "Store") -> tuple[Sequence[LedgerRow], dict[str, SinkState]]:
-        rows = await store.history(sink=sink, states=states, limit=limit)
+        rows = await store.history(sink=sink, states=states, limit=limit + 1)
         sinks = {row.delivery.sink for row in rows}
         return rows, {name: await store.sink_state(name) for name in sinks}
 
     rows, held = _ask(config, sink, look)
-    _say_if_cut(rows, limit)
+    rows = _cut(rows, limit)
 
     def next_at(row: LedgerRow) -> datetime | None:
         state, reason = row.delivery.state, row.delivery.reason
@@ -288,9 +288,10 @@ def _moment(text: str) -> datetime | None:
         raise WatcherError(f"{text}: neither a duration such as 24h nor a time") from None
 
 
-def _say_if_cut(rows: Sequence[LedgerRow], limit: int) -> None:
-    if len(rows) == limit:
+def _cut(rows: Sequence[LedgerRow], limit: int) -> Sequence[LedgerRow]:
+    if len(rows) > limit:
         print(f"only the newest {limit} are shown, --limit shows more", file=sys.stderr)
+    return rows[:limit]
 
 
 def _print_rows(

@@ -523,6 +523,10 @@ def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
     assert (
         watcher("history", "--limit", "1")[2] == "only the newest 1 are shown, --limit shows more\n"
     )
+    assert watcher("history", "--limit", "2") == (0, out, ""), "there is no more"
+    (told,) = json.loads(watcher("history", "--delivery", silenced.id, "-o", "json")[1])
+    assert (told["delivery"], told["sink"]) == (silenced.id, "hook")
+    assert len(watcher("history", "--delivery", silenced.id[-8:])[1].splitlines()) == 2
     shown = out.splitlines()[1].split()[4]
     assert watcher("history", "--incident", shown)[1] == out  # by what a message shows of its id
     assert watcher("history", "-n", "shop")[1] == out

@@ -106,12 +106,10 @@ class Echoed(Struct, frozen=True):
                 problem = f"{what} was never echoed in the log"
                 yield Finding(kept.id, str(kept.subject), problem, remark=True)
 
-    def missing(
-        self, events: Set[str], deliveries: Set[str], kept_since: datetime
-    ) -> Iterator[Finding]:
-        """What the record should have too; of what happened before `kept_since` it may know nothing."""
+    def missing(self, events: Set[str], deliveries: Set[str], since: datetime) -> Iterator[Finding]:
+        """What the record should have too; of what happened before `since` it may know nothing."""
         lost = {f"event {name}": name for name, at in self.events.items()
-                if at >= kept_since and name not in events}  # fmt: skip
+                if at >= since and name not in events}  # fmt: skip
         lost |= {f"delivery {name}": event for name, (event, _) in self.deliveries.items()
                  if event in events and name not in deliveries}  # fmt: skip
         for what, event in sorted(lost.items()):

@@ -148,11 +148,10 @@ def _recorded(row: rows.Row, subject: Subject) -> Event | None:
 
 
 def _sent(row: rows.Row, events: Mapping[str, Event]) -> LedgerRow | None:
-    if (told := events.get(row["event"])) is None:
+    if (told := events.get(row["event"])) is None or row["sequence"] != told.sequence:
         return None
     read = rows.readable(lambda row: rows.ledger_row(row, told), row)
-    named = (row["id"], told.sequence)
-    return read if read and (read.delivery.id, read.delivery.sequence) == named else None
+    return read if read and read.delivery.id == row["id"] else None
 
 
 def _between(
