@@ -91,20 +91,19 @@ class Echoed(Struct, frozen=True):
 
     def compare(self, kept: Kept) -> Iterator[Finding]:
         """A final state stays, unless somebody has it sent again; a kill may cost the log a line."""
+        subject = str(kept.subject)
         for event in kept.events:
             if self.first <= event.at <= self.last and event.id not in self.events:
                 what = f"event {event.sequence} ({event.edge}) was never echoed in the log"
-                yield Finding(kept.id, str(kept.subject), what, remark=True)
+                yield Finding(kept.id, subject, what, remark=True)
         for row in kept.rows:
-            delivery, state = row.delivery, row.delivery.state
-            what = f"{delivery.sink}: delivery {delivery.id}"
-            _, end = self.deliveries.get(delivery.id, ("", None))
+            name, state = row.delivery.id, row.delivery.state
+            what = f"{row.delivery.sink}: delivery {name}"
+            _, end = self.deliveries.get(name, ("", None))
             if end not in (None, state) and row.redriven_at is None:
-                problem = f"{what} is {state}, and the log has it as {end}"
-                yield Finding(kept.id, str(kept.subject), problem)
-            elif delivery.id not in self.deliveries and self.first <= row.recorded_at <= self.last:
-                problem = f"{what} was never echoed in the log"
-                yield Finding(kept.id, str(kept.subject), problem, remark=True)
+                yield Finding(kept.id, subject, f"{what} is {state}, and the log has it as {end}")
+            elif name not in self.deliveries and self.first <= row.recorded_at <= self.last:
+                yield Finding(kept.id, subject, f"{what} was never echoed in the log", remark=True)
 
     def missing(self, events: Set[str], deliveries: Set[str], since: datetime) -> Iterator[Finding]:
         """What the record should have too; of what happened before `since` it may know nothing."""
