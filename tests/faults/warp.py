@@ -18,6 +18,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_AT_WORK = ("(call)", "(_do_shutdown)")
+"""Threads of ours, and the one in which a loop that is closed waits for its own."""
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -31,7 +33,7 @@ class _Selector(selectors.DefaultSelector):
         ready = super().select(0)
         if ready or timeout is None or timeout <= 0:
             return ready or super().select(timeout)
-        if self.threads or any(t.name.endswith("(call)") for t in threading.enumerate()):
+        if self.threads or any(thread.name.endswith(_AT_WORK) for thread in threading.enumerate()):
             return super().select(min(timeout, 0.001))
         self.ahead += timeout  # what loopback carries has arrived
         return ready
