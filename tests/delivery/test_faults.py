@@ -309,7 +309,7 @@ def authority() -> Iterator[trustme.CA]:
 
 
 def client_certificate(authority: trustme.CA, folder: Path, common_name: str) -> None:
-    made = authority.issue_cert(common_name=common_name, organization_name=common_name)
+    made = authority.issue_cert(f"{common_name}.test", common_name=common_name)
     made.private_key_pem.write_to_path(str(folder / "client.key"))
     pem = b"".join(blob.bytes() for blob in made.cert_chain_pems)
     (folder / "client.pem").write_bytes(pem)
