@@ -5,7 +5,7 @@ import contextlib
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -40,7 +40,9 @@ from watcher.view import View
 from watcher.web import make_app, serve
 
 _ECHO_AFTER_SECONDS: Final = 0.01
-_STORE_CHECK_SECONDS: Final = 15.0
+_STORE_CHECK: Final = timedelta(seconds=15)
+_ASK_AGAIN_SECONDS: Final = 5.0
+"""A store that has failed for a moment is known to work again before anybody is told that it fails."""
 _PARTING_SECONDS: Final = 3.0
 
 
@@ -57,6 +59,8 @@ class Process:
         self._config = config
         self._clock = clock
         self._reporting = _Reporting(self)
+        self.store_refused = asyncio.Event()
+        """Set until the store is asked whether it works by now."""
         self._sinks: Mapping[str, Sink] = {}
         self.dispatchers: dict[str, Dispatcher] = {}
         self._told: list[Traits] = []
@@ -203,6 +207,7 @@ class Process:
         """Notice a store that fails while nothing happens, and what others have done to it."""
         queue = QueueCap(self._told, self._store, self._clock, self._reporting)
         while True:
+            self.store_refused.clear()
             try:
                 await self._forget_sinks()
                 await self._notice_redriven()
@@ -213,7 +218,8 @@ class Process:
                 self._reporting.store_refused(error)
             else:
                 self._reporting.store_works()
-            await self._clock.sleep(_STORE_CHECK_SECONDS)
+            if await self._clock.wait(self.store_refused, self._clock.now() + _STORE_CHECK):
+                await self._clock.sleep(_ASK_AGAIN_SECONDS)
 
     async def _forget_sinks(self) -> None:
         """Keep what is queued for sinks that are configured no more, and end their troubles."""
@@ -265,6 +271,10 @@ class _Reporting(Reporting):
     def catch_up(self) -> None:
         while self._unechoed:
             super().echo(self._unechoed.popleft())
+
+    def store_refused(self, error: StoreError) -> None:
+        super().store_refused(error)
+        self._process.store_refused.set()
 
     def store_works(self) -> None:
         """The store took what was asked: what it has refused need not wait any longer."""

@@ -3,12 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from tests.deliveries import NOW
 from tests.fault_server import FaultServer, answers
 from watcher.alarm import StoreAlarm
+from watcher.app import Process, run
+from watcher.config.load import load
 from watcher.core.delivery import Outcome
 from watcher.core.model import Json
 from watcher.errors import SinkError
@@ -16,6 +19,7 @@ from watcher.ports import Notification, Sink, Traits
 from watcher.sinks.alertmanager import Alertmanager
 from watcher.sinks.http import Sender
 from watcher.sinks.pagerduty import PagerDuty
+from watcher.testing.apiserver import FakeApiServer
 from watcher.testing.clock import ManualClock
 from watcher.view import View
 
@@ -146,3 +150,38 @@ async def test_no_alert_stays_open(alarm):
     same = [one for one in ended if one["labels"] == fires["labels"]]
     assert [one["startsAt"] for one in same] == [fires["startsAt"]]
     assert same[0]["endsAt"] < fires["endsAt"]
+
+
+async def test_a_moment_of_trouble_is_told_to_nobody(tmp_path: Path) -> None:
+    """A store that was away when the lease was renewed, and is back at once, is soon known to work."""
+    server, clock, stop = FakeApiServer(), ManualClock(NOW), asyncio.Event()
+    await server.start()
+    (tmp_path / "kubeconfig").write_text(json.dumps(server.kubeconfig()))
+    store, aside = tmp_path / "watcher.db", tmp_path / "aside"
+    variables = {
+        "WATCHER_CLUSTERS": json.dumps([{"kubeconfig": str(tmp_path / "kubeconfig")}]),
+        "WATCHER_STORE__URL": f"sqlite:///{store}",
+        "WATCHER_WEB__ADDRESS": "127.0.0.1:0",
+    }
+    begun = asyncio.get_running_loop().create_future()
+    config = load(None, variables, {})
+    running = asyncio.create_task(run(config, clock=clock, ready=begun.set_result, stop=stop))
+    process: Process = await begun
+
+    async def until(true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(5):
+            while not true():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # noqa: TID251 - real sockets and files
+
+    view = process.view
+    await until(lambda: view.leading and view.clusters["default"].fresh(clock.now()))
+    store.rename(aside)
+    store.touch()
+    await clock.advance(3)
+    await until(lambda: view.store_error is not None)
+    aside.replace(store)
+    await clock.advance(5)
+    await until(lambda: view.store_error is None)
+    stop.set()
+    await running
+    await server.stop()
