@@ -225,8 +225,8 @@ async def test_a_proxy_that_holds_back_headers_is_no_failure(server, watch, cloc
     """W16: no headers in time is silence, not a failure: ask again without backing off."""
     server.faults += [Fault("watch", mute=True)] * 3
     watched = await watch(timings={"headers": 0.05})
-    for _ in range(3):
-        assert isinstance((await watched.until(Broken)).error, Silent)
+    for _ in range(3):  # a list that a busy machine answers late is no silence of the watch
+        await watched.until(Broken, lambda broken: isinstance(broken.error, Silent))
     await watched.until(Opened)
     assert clock.waits[-3:] == [1.0, 1.0, 1.0]
 
