@@ -66,8 +66,7 @@ class Trouble:
         async with self._turn:
             if isinstance(self._phase, Firing):
                 incident = self._phase.incident
-                reason = incident.reason if resolution else self._over
-                incident = replace(incident, sequence=incident.sequence + 1, reason=reason)
+                incident = replace(incident, sequence=incident.sequence + 1, reason=self._over)
                 edge = Edge.CLOSED if resolution else Edge.RECOVERED
                 await self._commit(Steady(), Transition(edge, now, incident, resolution), now)
 

@@ -134,6 +134,7 @@ async def test_a_sink_that_is_removed_is_no_trouble_any_more(tmp_path: Path) -> 
         await trouble.ends(it.clock.now(), Resolution.NOT_WATCHED)
         await it.passes(10)
     assert [(one.event.edge, one.part) for one in hook.sent] == [("closed", Part.EVENT)]
+    assert hook.told == ["sink.restored oncall"], "its end has the type of an end"
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["back by itself", "mended by a restart"])

@@ -116,7 +116,12 @@ FAILING = event(
             id="it has lost something",
         ),
         pytest.param(
-            replace(FAILING, edge=Edge.CLOSED, resolution=Resolution.NOT_WATCHED),
+            replace(
+                FAILING,
+                edge=Edge.CLOSED,
+                reason="sink.restored",
+                resolution=Resolution.NOT_WATCHED,
+            ),
             Part.EVENT,
             "Closed: the watcher's sink oncall."
             " It failed 14:02:00\N{EN DASH}14:02:30 UTC (30 s) and is no longer watched.",
