@@ -169,7 +169,9 @@ def demo(
 
 @app.command()
 def check(
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n")] = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Only this one.")
+    ] = None,
     file: Annotated[
         str | None, typer.Option("--file", "-f", help="JSON, YAML; - is stdin.")
     ] = None,

@@ -38,7 +38,7 @@ _FINAL = {_CALLED.get(state, str(state)): state for state in set(DeliveryState) 
 
 def history(
     deployment: Annotated[str, typer.Argument(help=_DEPLOYMENT)] = "",
-    namespace: Annotated[str, typer.Option("--namespace", "-n")] = "",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Only this one.")] = "",
     since: Annotated[str, typer.Option(help="24h or 7d back, or a time: 2026-11-22T14:00Z.")] = "",
     until: Annotated[str, typer.Option(help="Likewise.")] = "",
     sink: Sink = "",
@@ -58,7 +58,9 @@ def history(
     if output == "json":
         print_json([row.as_json() for row in rows])
     elif not rows:
-        print("nothing on record: nobody was to be told anything of this")
+        mistyped = "nothing on record fits, so look at the id"
+        nobody = "nothing on record: nobody was to be told anything of this"
+        print(mistyped if incident or delivery else nobody)
     else:
         columns = ("at_utc", "subject", "event", "incident", "sink", "state", "late", "why")
         _print_rows(columns, rows, lambda row: (

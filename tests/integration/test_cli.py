@@ -543,6 +543,9 @@ def test_history_tells_who_was_told_and_who_not(watcher: Watcher) -> None:
         ["--until", "2026-11-22T14:02:59Z"],
     ):
         assert watcher("history", *filters) == (0, nothing, "")
+    for filters in (["--incident", "beef"], ["--delivery", "beef"]):
+        unknown = "nothing on record fits, so look at the id\n"
+        assert watcher("history", *filters) == (0, unknown, ""), "it says nothing of who was told"
     assert watcher("history", "--since", "5s", "-o", "json")[1] == "[]\n"
     code, out, err = watcher("history", "--since", "yesterday")
     assert (code, out) == (2, "")
