@@ -28,7 +28,7 @@ check: $(READY) ## lint, formatting, types, layers, the Dockerfile
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 
-quick: $(READY) ## the tests that need nothing but Python, in under 90 seconds
+quick: $(READY) ## the tests that need nothing but Python, in a minute or two
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract tests/integration
 
 test: $(READY) ## every test; the first run builds a real control plane
