@@ -31,7 +31,7 @@ class Message(Struct, frozen=True):
     facts: tuple[Fact, ...] = ()
     why: str = ""
     command: str = ""
-    """A kubectl line to start with."""
+    """A line to start with, of kubectl or of watcher."""
     notes: tuple[str, ...] = ()
     """Small print: incident id, why it is late, how often it flapped."""
     line: str = ""
