@@ -187,11 +187,12 @@ class Dispatcher:
     async def _expire(self, claim: Claim) -> None:
         now = self.clock.now()
         _, why = lateness(claim, now, self._in_the_way)
-        why = "" if claim.last_error else why or "expired"
-        end = Settlement(claim.delivery.id, DeliveryState.EXPIRED, now, reason=why, counted=False)
+        why = claim.last_error or why or "expired"
+        news = "" if claim.last_error else why  # which keeps its detail
+        end = Settlement(claim.delivery.id, DeliveryState.EXPIRED, now, reason=news, counted=False)
         await self._settle(end, self.state)
-        self.reporting.expired(claim)
-        await self._tell(claim.last_error or why, now, lost=True)
+        self.reporting.expired(claim, why)
+        await self._tell(why, now, lost=True)
         del self._in_flight[claim.delivery.incident]
 
     async def _deliver(self, claim: Claim) -> None:

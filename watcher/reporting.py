@@ -157,12 +157,12 @@ class Reporting:
             attempts=claim.attempts + 1, ambiguous=claim.ambiguous or error.ambiguous,
         )  # fmt: skip
 
-    def expired(self, claim: Claim) -> None:
-        """It is older than is of use to anybody, and was not tried again."""
+    def expired(self, claim: Claim, why: str) -> None:
+        """It is older than is of use to anybody, and was not tried again, or never, for what reason."""
         self.catch_up()
-        attempts, reason = claim.attempts, claim.last_error
+        attempts = claim.attempts
         self._notified(
-            "expired", claim.delivery, attempts=attempts, reason=reason, ambiguous=claim.ambiguous
+            "expired", claim.delivery, attempts=attempts, reason=why, ambiguous=claim.ambiguous
         )
 
     def dead_man(self, reason: str) -> None:

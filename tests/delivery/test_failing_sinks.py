@@ -186,6 +186,20 @@ async def test_what_is_given_up_is_told(tmp_path: Path) -> None:
     assert "What was too old is given up" in second.message
 
 
+async def test_why_something_was_never_tried_is_in_the_log_too(tmp_path: Path) -> None:
+    """P5: the echo of what became too old while nothing ran has the reason that is on record."""
+    oncall = Recording("oncall", chat=True, max_age=timedelta(hours=1))
+    async with rig(tmp_path, oncall) as it:
+        await it.opens("web")
+    it.clock.set(ZERO + timedelta(hours=2))
+    async with rig(tmp_path, oncall, clock=it.clock) as it:
+        await it.passes(1)
+        [row] = await it.rows("oncall")
+        [line] = it.lines("notification.expired")
+    assert not oncall.sent
+    assert line["reason"] == row.delivery.reason == "the watcher was not running"
+
+
 async def test_all_sinks_down(tmp_path: Path) -> None:
     """Row 73: nobody can be told, which the log and the metrics say; the queue is kept."""
     made: list[Rig] = []

@@ -92,7 +92,7 @@ class Reports:
         reason = "" if end.state is DeliveryState.EXPIRED else f" {error.reason}"
         self._line(f"{words.get(end.state, end.state)}{reason}", claim)
 
-    def expired(self, claim: Claim) -> None:
+    def expired(self, claim: Claim, why: str) -> None:
         self._line("expired", claim)
 
     def store_refused(self, error: StoreError) -> None:

@@ -114,7 +114,7 @@ def everything(reporting: Reporting) -> None:
     audit.emit("sink.removed", sink="old", deliveries=3)
     reporting.failed(claim(), REFUSED, Verdict(DeliveryState.DEAD))
     reporting.superseded(claim().delivery, delivery(event(Edge.UPDATED, 1, 2)))
-    reporting.expired(claim())
+    reporting.expired(claim(), "http_500")
     reporting.watched("c", (Listed("", ()), Broken("", Expired("too old"))))
     reporting.probed("c", Probe(Unreachable("refused")))
     reporting.probed("c", Probe(None, "v1.36.3", 0.004))
