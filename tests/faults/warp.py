@@ -30,10 +30,13 @@ class _Selector(selectors.DefaultSelector):
     threads = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if ready or timeout is None or timeout <= 0:
-            return ready or super().select(timeout)
-        if self.threads or any(thread.name.endswith(_AT_WORK) for thread in threading.enumerate()):
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        names = [thread.name for thread in threading.enumerate()]
+        ready = super().select(0)  # also of a thread that has ended since
+        if ready:
+            return ready
+        if self.threads or any(name.endswith(_AT_WORK) for name in names):
             return super().select(min(timeout, 0.001))
         self.ahead += timeout  # what loopback carries has arrived
         return ready
