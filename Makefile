@@ -9,6 +9,15 @@ export WITHOUT
 # They share a control plane, and mostly wait for it.
 ON_PLANE := tests/controlplane tests/deploy tests/alertmanager
 
+# Two runs of pytest side by side, each in a temporary folder of its own.
+define beside
+@echo "Two runs side by side; what $(1) say follows at the end."
+@own=$$(mktemp -d); trap 'kill $$other; rm -rf $$own' INT TERM; \
+$(BIN)/python -m pytest -p no:cacheprovider --basetemp $$own/tests $(1) >$$own/log 2>&1 & other=$$!; \
+$(BIN)/python -m pytest $(2); first=$$?; \
+wait $$other; other=$$?; cat $$own/log; rm -rf $$own; test $$first = 0 && test $$other = 0
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help install format check quick test cover bench soak demo lock chart clean
 
@@ -28,19 +37,15 @@ check: $(READY) ## lint, formatting, types, layers, the Dockerfile
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 
-quick: $(READY) ## the tests that need nothing but Python, in a minute or two
-	$(BIN)/python -m pytest tests/unit tests/property tests/contract tests/integration
+quick: $(READY) ## the tests that need nothing but Python, in about a minute
+	$(call beside,tests/integration,tests/unit tests/property tests/contract)
 
 test: $(READY) ## every test; the first run builds a real control plane
 ifeq ($(findstring controlplane,$(WITHOUT)),)
 	-$(BIN)/python -m tests.controlplane.binaries  # its tests tell again what is missing
 	-$(BIN)/python -m tests.deploy.tools
 endif
-	@echo "Two runs side by side; what $(ON_PLANE) say follows at the end."
-	@own=$$(mktemp -d); trap 'kill $$plane; rm -rf $$own' INT TERM; \
-	$(BIN)/python -m pytest -p no:cacheprovider --basetemp $$own/tests $(ON_PLANE) >$$own/log 2>&1 & plane=$$!; \
-	$(BIN)/python -m pytest tests $(ON_PLANE:%=--ignore=%); rest=$$?; \
-	wait $$plane; plane=$$?; cat $$own/log; rm -rf $$own; test $$rest = 0 && test $$plane = 0
+	$(call beside,$(ON_PLANE),tests $(ON_PLANE:%=--ignore=%))
 
 cover: $(READY) ## line and branch coverage of the tests that run in this process
 	$(BIN)/python -m pytest --cov tests/unit tests/property tests/contract tests/integration tests/acceptance
