@@ -126,15 +126,20 @@ def test_what_cannot_work_ends_it_with_one_line(
     assert refused["error"].startswith(words)
 
 
-def signalled(folder: Path, signals: dict[str, signal.Signals]) -> tuple[int, list[str]]:
-    """Exit code and log of a watcher that is sent these when those events are in its log."""
-    with subprocess.Popen(
+def started(folder: Path) -> subprocess.Popen[str]:
+    """A watcher whose log is to be read by the test."""
+    return subprocess.Popen(
         [sys.executable, "-m", "watcher", "run", "--config", "config.yaml"],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
+    )
+
+
+def signalled(folder: Path, signals: dict[str, signal.Signals]) -> tuple[int, list[str]]:
+    """Exit code and log of a watcher that is sent these when those events are in its log."""
+    with started(folder) as process:
         assert process.stderr is not None
         lines = []
         for line in process.stderr:
@@ -159,13 +164,7 @@ def test_nor_is_one_during_the_start(absent_config: Path) -> None:
     content = (absent_config / "config.yaml").read_text()
     (absent_config / "config.yaml").unlink()
     os.mkfifo(absent_config / "config.yaml")
-    with subprocess.Popen(
-        [sys.executable, "-m", "watcher", "run", "--config", "config.yaml"],
-        cwd=absent_config,
-        env={"PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with started(absent_config) as process:
         with (absent_config / "config.yaml").open("w") as pipe:  # once it is being read
             process.send_signal(signal.SIGHUP)
             pipe.write(content)
