@@ -10,8 +10,9 @@ WORKDIR /src
 # Two environments: the second one is the product and never holds pip.
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/watcher
 COPY requirements-build.lock requirements.lock ./
-RUN /build/bin/pip install --require-hashes --only-binary :all: -r requirements-build.lock \
-    && /build/bin/pip --python /opt/watcher/bin/python install --require-hashes --only-binary :all: -r requirements.lock
+RUN /build/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements-build.lock \
+    && /build/bin/pip --python /opt/watcher/bin/python install --no-deps --require-hashes --only-binary :all: -r requirements.lock \
+    && /build/bin/pip check && /build/bin/pip --python /opt/watcher/bin/python check
 COPY LICENSE README.md pyproject.toml ./
 COPY watcher watcher
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
