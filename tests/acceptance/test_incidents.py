@@ -115,7 +115,8 @@ async def test_a_store_that_works_again_is_not_waited_for(tmp_path):
 
 async def test_refused_openings_keep_the_hold_of_what_is_true_by_then(tmp_path):
     """The store refused an opening at once; what is seen before the next try has its own hold."""
-    async with followed(tmp_path) as cluster:
+    at_once = HealthPolicy(rollout_stalled_for=timedelta(0))
+    async with followed(tmp_path, health=at_once) as cluster:
         await start(cluster)
         stalled = web(
             3, updated=1, total=4, reason="ProgressDeadlineExceeded", progressing="False", moved=9

@@ -8,6 +8,7 @@ from tests.acceptance.following import followed
 from tests.deployments import ZERO, web
 from watcher.cluster.decode import snapshot_from
 from watcher.core.events import Edge
+from watcher.core.policy import HealthPolicy
 from watcher.ports import Applied, Listed, Opened
 
 
@@ -51,7 +52,8 @@ async def test_a_storm_that_nobody_saw_coming(tmp_path):
         )
         for name in names
     ]  # fmt: skip
-    async with followed(tmp_path) as cluster:
+    at_once = HealthPolicy(rollout_stalled_for=timedelta(0))
+    async with followed(tmp_path, health=at_once) as cluster:
         healthy = tuple(snapshot_from(web(name=name), "prod") for name in names)
         await cluster.at(0, [Listed("", healthy), Opened("")])
         waves = (10, stalled[:1]), (10.3, stalled[1:7]), (10.6, stalled[7:50]), (10.7, stalled[50:])

@@ -22,7 +22,7 @@ class HealthPolicy(Struct, frozen=True):
 
     degraded_for: timedelta = timedelta(seconds=60)
     none_available_for: timedelta = timedelta(seconds=30)
-    rollout_stalled_for: timedelta = timedelta(0)
+    rollout_stalled_for: timedelta = timedelta(seconds=5)
     no_progress_for: timedelta = timedelta(minutes=15)
     scale_up_grace: timedelta = timedelta(minutes=10)
     recovered_for: timedelta = timedelta(seconds=60)
