@@ -1,12 +1,13 @@
 """`watcher check`: one look at Deployments, live or from a file, without memory of what was before.
 
-One object at one instant: no time rule applies, so what is on its way counts as progressing.
+One object at one instant: no time rule applies, so what is on its way counts as progressing, and
+what was just scaled up looks like what has lost pods: it counts as degraded, and the row says so.
 """
 
 import asyncio
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import yaml
@@ -15,8 +16,9 @@ from msgspec.structs import replace
 from watcher.cluster.decode import snapshot_from
 from watcher.core import annotations
 from watcher.core.health import assess, fault_asserted_at
-from watcher.core.model import Baseline, DeploymentSnapshot, Health
+from watcher.core.model import Assessment, Baseline, DeploymentSnapshot, Health
 from watcher.core.policy import HealthPolicy
+from watcher.core.words import at, readable
 from watcher.errors import Unreachable, WatcherError
 from watcher.ports import Broken, Cluster, Listed
 from watcher.web.deployments import Report, report, row
@@ -24,22 +26,38 @@ from watcher.web.deployments import Report, report, row
 _LIST_SECONDS: Final = 60.0
 _CLUSTER: Final = "default"
 _IGNORED: Final = "ignored"
+_NO_MEMORY: Final = "one look cannot tell whether it lost pods or was just scaled up"
 _YAML: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def judge(snapshots: Iterable[DeploymentSnapshot], now: datetime, *, fresh: bool = True) -> Report:
-    """Judge each as it is now; the policy matters not, since all of it is about time.
+def judge(
+    snapshots: Iterable[DeploymentSnapshot], now: datetime, grace: timedelta, *, fresh: bool = True
+) -> Report:
+    """Judge each as it is now; of the policy only `scale_up_grace` shows, in the words.
 
     Without `fresh` some that were asked for could not be had.
     """
     rows = []
     for snapshot in snapshots:
         verdict = assess(snapshot, Baseline(), now, HealthPolicy())
+        verdict = _with_doubt(snapshot, verdict, now, grace)
         if annotations.read(snapshot.annotations).ignore:
             message = f"ignored by its annotation; {verdict.message}"
             verdict = replace(verdict, reason=_IGNORED, message=message)
         rows.append(row(snapshot, verdict, fault_asserted_at(snapshot, verdict)))
     return report(rows, now, fresh=fresh)
+
+
+def _with_doubt(
+    s: DeploymentSnapshot, verdict: Assessment, now: datetime, grace: timedelta
+) -> Assessment:
+    """Say what a memory of the object would tell, and since when it may have been scaled up."""
+    if verdict.reason not in ("none_available", "below_minimum") or s.paused:
+        return verdict
+    words, turned = f"{verdict.message}; {_NO_MEMORY}", fault_asserted_at(s, verdict)
+    if turned is not None and timedelta(0) <= now - turned < grace:
+        words += f"; Available turned False {readable(now - turned)} ago, at {at(turned, now)}"
+    return replace(verdict, message=words)
 
 
 def exit_code(answer: Report) -> int:

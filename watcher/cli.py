@@ -180,23 +180,28 @@ def check(
     kubeconfig: Kubeconfig = None,
     context: Context = None,
 ) -> None:
-    """Judge Deployments as they are now. Exit code: 0 none degraded, 1 some, 2 cannot tell."""
+    """Judge Deployments as they are now. Exit code: 0 none degraded, 1 some, 2 cannot tell.
+
+    One look has no memory: what was just scaled up looks like what lost pods,
+    and counts as degraded here; `watcher run` gives it scale_up_grace.
+    """
     from msgspec.structs import asdict
 
     from watcher.check import exit_code, from_text, judge
     from watcher.clock import SystemClock
+    from watcher.core.policy import HealthPolicy
 
-    clusters, unseen = 1, dict[str, str]()
+    clusters, unseen, grace = 1, dict[str, str](), HealthPolicy().scale_up_grace
     if file is not None:
         found = from_text(_read(file), "stdin" if file == "-" else file)
         found = [s for s in found if namespace in (None, s.namespace)]
     else:
         settings = load(config, kubeconfig=kubeconfig, context=context)
         found, unseen = asyncio.run(_list_live(settings, namespace))
-        clusters = len(settings.clusters)
+        clusters, grace = len(settings.clusters), settings.health.scale_up_grace
     if namespace is not None and not (found or unseen):
         raise WatcherError(f"no Deployments in namespace {namespace}")
-    answer = judge(found, SystemClock().wall(), fresh=not unseen)
+    answer = judge(found, SystemClock().wall(), grace, fresh=not unseen)
     if output == "json":
         print_json(asdict(answer) | ({"errors": unseen} if unseen else {}))
     elif len(unseen) < clusters:

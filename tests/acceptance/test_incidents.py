@@ -11,7 +11,7 @@ from watcher.core.compose import compose
 from watcher.core.delivery import Part
 from watcher.core.events import Edge
 from watcher.core.policy import HealthPolicy
-from watcher.ports import Applied, Listed, Opened
+from watcher.ports import Applied, Deleted, Listed, Opened
 
 AT_ONCE = HealthPolicy(
     degraded_for=timedelta(0), none_available_for=timedelta(0), recovered_for=timedelta(0)
@@ -61,6 +61,29 @@ async def test_what_was_worse_in_between_is_told(tmp_path):
     over = compose(end, latest=end, part=Part.EDIT, now=end.at)
     assert "At its worst nothing served." in over.text
     assert "worst" not in compose(opened, latest=opened, part=Part.POST, now=opened.at).text
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        pytest.param(
+            seen(3, web(1, deleting=True)), "is being deleted", id="finalizers hold it"
+        ),
+        pytest.param(Deleted("", snapshot_from(web(1), "prod")), "was deleted", id="gone"),
+    ],
+)  # fmt: skip
+async def test_a_deletion_is_told_as_far_as_it_is(tmp_path, end, words):
+    """One in the foreground, or with a finalizer, may hang for hours: its pods can still be there."""
+    async with followed(tmp_path) as cluster:
+        await start(cluster)
+        await cluster.at(10, [seen(2, web(1))])
+        await cluster.at(100, [end])
+        told = cluster.recorded_events[-1]
+        await cluster.at(200, [Deleted("", snapshot_from(web(1), "prod"))])
+    assert cluster.recorded_events[-1] == told, "once is enough"
+    message = compose(told, latest=told, part=Part.EDIT, now=told.at)
+    assert f"Closed: Deployment shop/web in prod {words}." in message.text
+    assert told.resolution == "deleted"
 
 
 async def test_what_opens_twice_at_one_instant_is_two_incidents(tmp_path):

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -20,11 +21,13 @@ import msgspec
 import pytest
 import structlog
 import yaml
+from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
 from tests.events import event, outage
 from watcher import __version__
 from watcher.cli import main
+from watcher.clock import SystemClock
 from watcher.core.delivery import Delivery, DeliveryState, Part
 from watcher.core.events import Edge, Event
 from watcher.core.model import Subject
@@ -36,6 +39,7 @@ from watcher.testing.objects import EARLIER, deployment, set_ready
 
 Printed = tuple[int, str, str]
 Watcher = Callable[..., Printed]
+SCHEMA = Draft202012Validator(json.loads(Path("docs/deployments.schema.json").read_text()))
 NOW = datetime(2026, 11, 22, 14, 3, tzinfo=UTC)
 HEALTHY = deployment("shop", "web")
 DEGRADED = deployment("shop", "checkout")
@@ -146,6 +150,34 @@ def test_check_judges_what_a_file_has(
     answer = json.loads(out)
     assert list(answer) == ["status", "as_of", "summary", "deployments"]
     assert {row["name"]: row["health"] for row in answer["deployments"]} == healths
+    SCHEMA.validate(answer)
+
+
+DOUBT = "; one look cannot tell whether it lost pods or was just scaled up"
+TURNED = r"; Available turned False 3 min ago, at \d\d:\d\d UTC"
+LOOKS = [
+    pytest.param(3, 2, {}, f"2 of 4 replicas available, 3 needed{DOUBT}{TURNED}", id="a scale-up"),
+    pytest.param(3, 0, {}, f"0 of 4 replicas available, 3 needed{DOUBT}{TURNED}", id="from zero"),
+    pytest.param(11, 2, {}, f"2 of 4 replicas available, 3 needed{DOUBT}", id="after its grace"),
+    pytest.param(-9, 2, {}, f"2 of 4 replicas available, 3 needed{DOUBT}", id="a clock ahead"),
+    pytest.param(3, 2, {"paused": True}, "2 of 4 replicas available, 3 needed; its rollout is paused",
+        id="paused: it has no grace"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("minutes", "ready", "spec", "message"), LOOKS)
+def test_check_says_what_one_look_cannot_tell(
+    watcher: Watcher, minutes: float, ready: int, spec: dict[str, Any], message: str
+) -> None:
+    """Strict as it is, it says that the Deployment may only have been scaled up, and when."""
+    scaled_up = deployment("shop", "web", 4, 4)
+    set_ready(scaled_up, ready, SystemClock().wall() - timedelta(minutes=minutes))
+    Path("file").write_text(json.dumps(scaled_up | {"spec": scaled_up["spec"] | spec}))
+    code, out, _ = watcher("check", "-f", "file", "-o", "json")
+    (row,) = json.loads(out)["deployments"]
+    assert code == 1
+    assert re.fullmatch(message, row["message"])
+    assert "One look has no memory" in watcher("check", "--help")[1]
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from jsonschema import Draft202012Validator
 from msgspec.structs import replace
 
 from watcher.config.secrets import hide
@@ -26,6 +28,7 @@ from watcher.testing.clock import ManualClock
 from watcher.view import ClusterView, Tracked, View
 from watcher.web import make_app, serve
 
+SCHEMA = Draft202012Validator(json.loads(Path("docs/deployments.schema.json").read_text()))
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BEFORE = NOW - timedelta(minutes=5)
 OUTAGE = Incident("i", NOW, NOW, "unreachable", Severity.CRITICAL, "refused")
@@ -84,6 +87,8 @@ class World:
             assert answer.status == status, body
             assert answer.content_type == "application/json"
             assert answer.headers["Cache-Control"] == "no-store"
+            if status == 200 and path.startswith("/health/deployments"):
+                SCHEMA.validate(json.loads(body))
             return json.loads(body)
 
     async def scrape(self) -> dict[str, float]:

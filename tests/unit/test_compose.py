@@ -76,6 +76,14 @@ FAILING = event(
             id="closed",
         ),
         pytest.param(
+            event(Edge.CLOSED, 15, 4, resolution=Resolution.DELETED, still_there=True),
+            Part.REPLY,
+            "Closed: Deployment shop/checkout in prod-eu is being deleted. It was unavailable"
+            " 14:02\N{EN DASH}14:17 UTC (15 min) and had not recovered."
+            " The reason was: nothing serves, 0 of 3 replicas available, 2 needed.",
+            id="deletion that hangs",
+        ),
+        pytest.param(
             event(Edge.FLAPPING, 10, flapping=True),
             Part.POST,
             "Flapping: Deployment shop/checkout in prod-eu since 14:02 UTC (10 min): nothing serves,"

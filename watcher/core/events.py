@@ -77,6 +77,8 @@ class Transition(Struct, frozen=True):
     incident: Incident
     resolution: Resolution | None = None
     worsened: bool = False
+    still_there: bool = False
+    """As on the event."""
 
     def event(self, subject: Subject) -> "Event":
         """What is recorded of it."""
@@ -84,6 +86,7 @@ class Transition(Struct, frozen=True):
         return Event(
             i.id, i.sequence, self.edge, subject, self.at, i.since, i.opened_at, i.reason, i.severity,
             i.message, self.resolution, self.worsened, i.was_critical, i.flapping,
+            still_there=self.still_there,
         )  # fmt: skip
 
 
@@ -154,6 +157,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
     """Beside it."""
     unseen: bool = False
     """It happened, or fell due, while the cluster could not be seen."""
+    still_there: bool = False
+    """Closed as deleted before it is gone: a finalizer, or what it owns, can hold it for long."""
     members: tuple[str, ...] = ()
     """Incidents that this event of a digest adds or ends."""
     digest: bool = False

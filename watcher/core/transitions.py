@@ -173,7 +173,9 @@ def _announced(
     phase: Firing | Clearing, verdict: Assessment, now: datetime, policy: HealthPolicy
 ) -> Step:
     if resolution := _CLOSING.get(verdict.health):
-        return close(phase, resolution, now)
+        after, closed = close(phase, resolution, now)
+        still_there = verdict.health is Health.DELETING
+        return after, closed and replace(closed, still_there=still_there)
     match verdict.health:
         case Health.HEALTHY:
             return _clear(phase, now, policy)

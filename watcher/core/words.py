@@ -115,6 +115,8 @@ def trouble(code: str) -> str:
 
 def ending(event: Event) -> str:
     """How an incident that was closed ended: `was scaled to zero`."""
+    if event.still_there:
+        return "is being deleted"
     return ENDINGS[event.resolution] if event.resolution else "is no longer followed"
 
 

@@ -15,7 +15,10 @@ Status = Literal["ok", "degraded", "unknown"]
 
 
 class Row(Struct, frozen=True, gc=False):
-    """One Deployment: `status` is the plain comparison, `health` the verdict that pages."""
+    """One Deployment: `status` is the plain comparison, `health` the verdict that pages.
+
+    docs/deployments.schema.json describes both to those who read them.
+    """
 
     cluster: str
     namespace: str
