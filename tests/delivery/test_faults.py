@@ -252,6 +252,21 @@ async def test_what_is_given_up_does_not_hold_up_the_rest(
     assert sequences == [b"%010d" % n for n in (1, 2, 2, 3, 4)]
 
 
+async def test_a_receiver_that_says_too_much(tmp_path: Path, clock: ManualClock) -> None:
+    """It has answered 2xx: bytes after the answer are no reason to tell it again."""
+
+    async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\nok")
+        await writer.drain()
+
+    async with FaultServer(behave) as server, rig(tmp_path, hook(server, clock), clock=clock) as it:
+        await it.opens("web")
+        await it.ends("web")
+        await it.passes(3600)
+        assert set((await it.states("hook")).values()) == {"delivered"}
+        assert len(server.requests) == 2
+
+
 async def test_an_answer_nobody_knows(tmp_path: Path, clock: ManualClock) -> None:
     """Row 14: it is tried until it is too old, and its end is on record."""
     async with FaultServer(answers(418, b"teapot")) as server:

@@ -1,5 +1,6 @@
 """The one sender, and the sinks that use it, against real sockets."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -17,7 +18,7 @@ from jsonschema import Draft202012Validator
 from standardwebhooks import Webhook as Verifier
 
 from tests.events import BEGAN, STALLED, event, notification, outage
-from tests.fault_server import FaultServer, answers
+from tests.fault_server import Behaviour, FaultServer, answers
 from watcher.clock import SystemClock
 from watcher.core.delivery import Part
 from watcher.core.events import Edge, Event, Resolution
@@ -25,7 +26,7 @@ from watcher.core.model import Json, Severity, Subject
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification
 from watcher.sinks.alertmanager import Alertmanager
-from watcher.sinks.answers import redact
+from watcher.sinks.answers import check, redact
 from watcher.sinks.http import BODY_CAP, Sender, is_forbidden
 from watcher.sinks.slack import SlackBot, SlackWebhook
 from watcher.sinks.webhook import Webhook
@@ -166,6 +167,73 @@ async def test_answers_are_read_to_the_cap() -> None:
     async with FaultServer(answers(200, b"x" * 200_000)) as server:
         answer = await Sender(SystemClock()).post(server.url, b"", {})
     assert len(answer.body) == BODY_CAP
+
+
+SURPLUS = {
+    "a length in characters": (b"200 OK\r\nContent-Length: 8", "Größe ok".encode(), "Größe ".encode()),
+    "a 204 with a body": (b"204 No Content", b"ok", b""),
+    "a 204 with lines": (b"204 No Content", b"ok\r\n\r\nok\r\n", b""),
+    "and the end announced": (b"204 No Content\r\nConnection: close", b"ok", b""),
+    "a second answer": (b"200 OK\r\nContent-Length: 2", b"okHTTP/1.1 500 No\r\n\r\n", b"ok"),
+    "after chunks": (b"200 OK\r\nTransfer-Encoding: chunked", b"2\r\nok\r\n0\r\n\r\nmore", b"ok"),
+    "after an early hint": (b"103 Early Hints\r\n\r\nHTTP/1.1 202 Accepted\r\nContent-Length: 2", b"ok!", b"ok"),
+    "lines without CR": (b"200 OK\nContent-Length: 2\n\nok", b"more", b"ok"),
+    "a long header": (b"200 OK\r\nContent-Security-Policy: " + b"x" * 60_000 + b"\r\nContent-Length: 2", b"ok", b"ok"),
+}  # fmt: skip
+
+
+def raw(*pieces: bytes) -> Behaviour:
+    """These bytes, each piece on its way before the next one is written."""
+
+    async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number, piece in enumerate(pieces):
+            if number:
+                await asyncio.sleep(0.002)  # noqa: TID251 - segments are real
+            writer.write(piece)
+            await writer.drain()
+
+    return behave
+
+
+def answer_with(case: str) -> bytes:
+    head, rest, _ = SURPLUS[case]
+    return b"HTTP/1.1 " + head + (b"" if b"\n\n" in head else b"\r\n\r\n") + rest
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("case", SURPLUS)
+async def test_what_was_answered_counts_whatever_comes_after_it(
+    authority: trustme.CA, tmp_path: Path, case: str, encrypted: bool
+) -> None:
+    """A receiver that has said 2xx was told; bytes that belong to no answer do not make it unsaid."""
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = tls(authority, "127.0.0.1") if encrypted else None
+    async with FaultServer(raw(answer_with(case)), context) as server:
+        sender = Sender(SystemClock(), ca_file=tmp_path / "ca.pem")
+        answer = await sender.post(server.url, b"", {})
+    check(answer, BEGAN)
+    assert answer.body == SURPLUS[case][2]
+
+
+@pytest.mark.parametrize("case", list(SURPLUS)[:-1])
+async def test_it_counts_wherever_the_segments_are_cut(case: str) -> None:
+    whole = answer_with(case)
+    async with FaultServer(answers(500)) as server:
+        sender = Sender(SystemClock())
+        for cut in range(1, len(whole)):
+            server.script = [raw(whole[:cut], whole[cut:])]
+            assert (await sender.post(server.url, b"", {})).status < 300, (whole[:cut], whole[cut:])
+
+
+async def test_what_comes_after_an_answer_is_not_the_next_one() -> None:
+    """Neither of the same request nor of another: a refusal stays one, and no connection is used again."""
+    good, bad = (b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % s for s in (b"200 OK", b"503 No"))
+    async with FaultServer(raw(bad + good)) as server:
+        server.script = [raw(good + bad), raw(bad + good), raw(good + bad)]
+        sender = Sender(SystemClock())
+        statuses = [(await sender.post(server.url, b"", {})).status for _ in range(4)]
+        assert server.connections == len(server.requests) == 4
+    assert statuses == [200, 503, 200, 503]
 
 
 def test_redaction_leaves_nothing_but_the_host() -> None:

@@ -4,7 +4,9 @@ Rules and measurements: delivery reference §1.7 and §2.5. Nothing here retries
 reuses a connection, so that what is known of an attempt is known exactly.
 """
 
+import asyncio
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -28,6 +30,9 @@ Secret = Callable[[], str]
 
 BODY_CAP: Final = 65_536
 """Bytes of an answer that are read."""
+_HEAD_CAP: Final = 65_536
+"""Bytes of a line of an answer's head; a policy for content may well be longer than the usual 8 KiB."""
+_HEAD_ENDS: Final = re.compile(rb"\r?\n\r?\n")
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "deployment-watcher"}
 _NO_RECEIVERS: Final = (
     "0.0.0.0/8 224.0.0.0/4 240.0.0.0/4 ::/128 ff00::/8 169.254.0.0/16 fe80::/10"
@@ -78,7 +83,7 @@ class Sender:
     ) -> Answer:
         if proxy := environment_proxy(str(url)):
             hide(proxy)
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             force_close=True, use_dns_cache=False, resolver=self.resolver,
             socket_factory=attempt.socket,
         )  # fmt: skip
@@ -92,6 +97,8 @@ class Sender:
                 auto_decompress=False,  # a bomb stays as small as it was sent
                 headers=_HEADERS,
                 trace_configs=[trace],
+                max_line_size=_HEAD_CAP,
+                max_field_size=_HEAD_CAP,
             ) as session,
             session.request(
                 method,
@@ -134,6 +141,54 @@ class Ping:
         url = read_secret(self.url)
         answer = await self.sender.post(url, b"", {}, method=self.method)
         check(answer, self.sender.clock.wall(), [url])
+
+
+class _Connector(aiohttp.TCPConnector):
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own signature
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        if connection.transport is not None and connection.protocol is not None:
+            connection.transport.set_protocol(_HeadFirst(connection.protocol))
+        return connection
+
+
+class _HeadFirst(asyncio.Protocol):
+    """Hands the head of an answer on before what came with it.
+
+    aiohttp drops the answers of a segment in which something cannot be parsed. A receiver that has
+    said 2xx and adds bytes that belong to no answer (a body after 204, a length that counted
+    characters) has been told nevertheless (RFC 9112 §6.3). No request follows on the connection,
+    so they cannot become the answer to one.
+    """
+
+    def __init__(self, reader: asyncio.Protocol) -> None:
+        self._reader = reader
+        self._before = b""
+        """The last bytes handed on: a head may end in the middle of a segment's first line break."""
+
+    def data_received(self, data: bytes) -> None:
+        seen, start = self._before + data, len(self._before)
+        for end in (*(found.end() for found in _HEAD_ENDS.finditer(seen)), len(seen)):
+            if start < end:
+                self._reader.data_received(seen[start:end])
+                start = end
+        self._before = seen[-3:]
+
+    def eof_received(self) -> bool | None:
+        return self._reader.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._reader.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._reader.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._reader.resume_writing()
 
 
 class _Attempt:
