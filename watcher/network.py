@@ -2,18 +2,23 @@
 
 import ipaddress
 import os
+import re
 import socket
-import urllib.request
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from watcher.threads import Threads
 
 _AT_ONCE: Final = 32
+_PORTS: Final = {"http": 80, "https": 443}
+_WITH_PORT: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*)):([^:\[\]]*)")
+_MAPPED_BITS: Final = 96
+"""Of an IPv6 address that stands for an IPv4 one: how many come before it."""
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Resolver(AbstractResolver):
@@ -47,20 +52,92 @@ class Resolver(AbstractResolver):
 
 
 def environment_proxy(url: str, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Give the proxy of the environment unless NO_PROXY has the host, its domain or its range.
+    """Give the URL of the environment's proxy for this one; None where it is reached directly.
 
-    The ranges are why this is not left to a library (W32). Loopback is always reached directly.
+    HTTPS_PROXY, HTTP_PROXY and NO_PROXY mean what they mean to Go's net/http, and so to kubectl:
+    https://pkg.go.dev/golang.org/x/net/http/httpproxy. Loopback is always reached directly.
     """
+    scheme = urlsplit(url).scheme
+    proxy = _variable(environ, f"{scheme}_proxy")
+    if not proxy or _is_exempt(url, _variable(environ, "no_proxy")):
+        return None
+    parts = urlsplit(proxy)
+    return proxy if parts.scheme and parts.netloc else f"http://{proxy}"
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(name) or environ.get(name.upper()) or ""
+
+
+def _is_exempt(url: str, no_proxy: str) -> bool:
+    """Whether one of the entries is for the host of this URL, or the host is this machine."""
     parts = urlsplit(url)
-    host, name = parts.hostname or "", f"{parts.scheme}_proxy"
-    if not (proxy := environ.get(name) or environ.get(name.upper())):
+    host = _as_ascii(parts.hostname or "")
+    port = str(parts.port or _PORTS.get(parts.scheme) or "")
+    address = _address(host.partition("%")[0])
+    if host == "localhost" or (address is not None and address.is_loopback):
+        return True
+    entries = (entry.strip().lower() for entry in no_proxy.split(","))
+    return any(_is_for(entry, host, port, address) for entry in entries if entry)
+
+
+def _is_for(entry: str, host: str, port: str, address: _Address | None) -> bool:
+    """Whether `*`, a range, an address or a domain, these two perhaps with a port, has the host.
+
+    `.domain` and `*.domain` have what is below it, `domain` also itself.
+    """
+    if entry == "*":
+        return True
+    if (network := _network(entry)) is not None:
+        return address is not None and address in network
+    name, of_port = _without_port(entry)
+    if of_port not in ("", port):
+        return False
+    named = _address(name)
+    if named is not None or address is not None:
+        return named == address
+    name = name[1:] if name.startswith("*.") else name
+    if name.startswith("."):
+        return host.endswith("." + _as_ascii(name[1:]))
+    return bool(name) and f".{host}".endswith("." + _as_ascii(name))
+
+
+def _without_port(entry: str) -> tuple[str, str]:
+    """Divide `name:port` and `[address]:port`; an IPv6 address without brackets has no port."""
+    found = _WITH_PORT.fullmatch(entry)
+    return (found[1] or found[2] or "", found[3]) if found else (entry, "")
+
+
+def _address(text: str) -> _Address | None:
+    """Read an address; an IPv4 one may be written as IPv6."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
         return None
-    no_proxy = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    bypassed = urllib.request.proxy_bypass_environment(host, {"no": no_proxy})  # type: ignore[attr-defined]
-    if bypassed or host == "localhost":
+    return getattr(found, "ipv4_mapped", None) or found
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """Read a range as `address/bits`; what is not one is a name, or nonsense."""
+    address, slash, bits = text.partition("/")
+    if not (slash and bits.isdecimal()) or "%" in address:
         return None
-    for entry in f"127.0.0.0/8,::1/128,{no_proxy}".split(","):
-        with suppress(ValueError):  # a name, or nonsense
-            if ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip(), strict=False):
-                return None
-    return proxy
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    inside = found.prefixlen - _MAPPED_BITS
+    return (
+        ipaddress.IPv4Network((mapped, inside), strict=False) if mapped and inside >= 0 else found
+    )
+
+
+def _as_ascii(host: str) -> str:
+    """Write a name as the resolver will ask for it (IDNA)."""
+    if host.isascii():
+        return host
+    try:
+        return URL.build(scheme="http", host=host).raw_host or host
+    except ValueError:
+        return host
