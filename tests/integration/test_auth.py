@@ -25,7 +25,7 @@ from watcher.cluster.auth import Auth, find_auth
 from watcher.cluster.exec_plugin import ExecPlugin
 from watcher.config import ClusterSettings, Config
 from watcher.errors import ConfigError, Unauthorized, Unreachable
-from watcher.network import Resolver, environment_proxy
+from watcher.network import Resolver
 from watcher.testing.apiserver import FakeApiServer, Fault
 
 NOWHERE: dict[str, str] = {}
@@ -115,6 +115,40 @@ async def test_merges_several_kubeconfigs(server, tmp_path, clock):
     assert await sent(auth) == "Bearer merged"
 
 
+async def test_the_first_of_several_kubeconfigs_wins(server, tmp_path, clock):
+    """As with kubectl: also an empty file, or one without a current context, is read over."""
+    first, second = server.kubeconfig(), server.kubeconfig()
+    first["users"][0]["user"] = {"token": "first"}
+    second["users"][0]["user"] = {"token": "second"}
+    second["users"].append({"name": "other", "user": {"token": "other"}})
+    second["contexts"].append({"name": "other", "context": {"cluster": "fake", "user": "other"}})
+    second["current-context"] = "other"
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "comment").write_text("# nothing yet\n")
+    unset = write(tmp_path / "unset", {"current-context": "", "users": None})
+    both = [write(tmp_path / "first", first), write(tmp_path / "second", second)]
+    for files, header in ((both, "Bearer first"), (both[::-1], "Bearer other")):
+        paths = [tmp_path / "empty", tmp_path / "comment", unset, *files]
+        auth = find_auth(clock, environ={"KUBECONFIG": os.pathsep.join(map(str, paths))})
+        assert await sent(auth) == header
+
+
+@pytest.mark.parametrize("users", [[{"name": "fake"}], [{"name": "fake", "user": None}], None])
+async def test_a_user_without_credentials_is_one(server, tmp_path, clock, users):
+    """As with kubectl: who has no `user` sends none, and the server is asked all the same."""
+    auth = found(write(tmp_path / "config", {**server.kubeconfig(), "users": users}), clock)
+    assert await sent(auth) == ""
+    assert await probe(auth, clock) is None
+
+
+@pytest.mark.parametrize("current", ["", None])
+def test_says_that_no_context_is_current(server, tmp_path, clock, current):
+    """What is missing is named, and what there is to choose from."""
+    path = write(tmp_path / "config", {**server.kubeconfig(), "current-context": current})
+    with pytest.raises(ConfigError, match=r"config: no context is current .*; there are: fake$"):
+        find_auth(clock, path)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -175,18 +209,19 @@ def test_tells_what_cannot_be_used(kubeconfig, clock, user, cluster, says):
 
 
 def test_an_unknown_context_is_named(kubeconfig, clock):
-    """A context that is not there is named, with the file it is not in."""
-    with pytest.raises(ConfigError, match=r"config: .*nope") as error:
+    """A context that is not there is named, with the file it is not in, and those that are."""
+    with pytest.raises(ConfigError, match=r"config: no context is called nope; .*: fake$") as error:
         find_auth(clock, kubeconfig({}), "nope")
     assert "\n" not in str(error.value)
 
 
 def test_no_secret_is_quoted(server, tmp_path, clock):
-    """A user whose keys are one level too high is a mistake, not a leak."""
+    """A user whose keys are one level too high is a mistake, not a leak and not nobody."""
     config = server.kubeconfig()
     config["users"] = [{"name": "fake", "token": "s3cret-token"}]
     with pytest.raises(ConfigError) as error:
         find_auth(clock, write(tmp_path / "config", config))
+    assert "user fake: what it has beside its name belongs under `user`" in str(error.value)
     assert "s3cret" not in str(error.value)
 
 
@@ -270,6 +305,68 @@ async def test_a_kubeconfig_is_read_again_when_it_is_refused(server, kubeconfig,
     assert isinstance(await probe(auth, clock), Unauthorized)
     kubeconfig({"token": "new"})
     assert await probe(auth, clock) is None
+
+
+# OpenID Connect
+
+
+def oidc(**claims: Any) -> dict[str, Any]:  # noqa: ANN401
+    """A user whose auth-provider has a token with these claims, and could refresh it."""
+    parts = ({"alg": "RS256"}, claims, "signature")
+    token = ".".join(encoded(json.dumps(part).encode()).rstrip("=") for part in parts)
+    config = {"id-token": token, "refresh-token": "s3cret", "idp-issuer-url": "https://idp.invalid"}
+    return {"auth-provider": {"name": "oidc", "config": config}}
+
+
+def header_of(user: dict[str, Any]) -> str:
+    return f"Bearer {user['auth-provider']['config']['id-token']}"
+
+
+async def test_an_id_token_serves_until_it_expires(server, kubeconfig, clock, capsys):
+    """Then it is refused in words, and nobody is asked with it; what kubectl refreshed is taken up."""
+    first = oidc(exp=clock.wall().timestamp() + 60, sub="me")
+    auth = found(kubeconfig(first), clock)
+    assert await sent(auth) == header_of(first)
+    assert "cluster.token_expires" in capsys.readouterr().out
+    clock.forward(59)
+    assert await probe(auth, clock) is None
+    asked = len(server.requests)
+    clock.forward(1)
+    error = await probe(auth, clock)
+    assert isinstance(error, Unauthorized)
+    assert "the id-token expired at 2026-" in str(error)
+    assert "kubectl oidc-login" in str(error)
+    assert len(server.requests) == asked
+    second = oidc(exp=clock.wall().timestamp() + 3600, sub="me")
+    kubeconfig(second)
+    assert await probe(auth, clock) is None
+    assert server.requests[-1].headers["Authorization"] == header_of(second)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        pytest.param(oidc(exp=1)["auth-provider"]["config"], "expired at 1970-01-01", id="expired"),
+        pytest.param({"refresh-token": "s3cret"}, "has no id-token", id="only to be refreshed"),
+        pytest.param(None, "has no id-token", id="no config"),
+    ],
+)
+def test_says_at_start_that_an_id_token_is_not_refreshed(kubeconfig, clock, config, says):
+    """The cure is named, and no secret."""
+    with pytest.raises(ConfigError, match=says) as error:
+        found(kubeconfig({"auth-provider": {"name": "oidc", "config": config}}), clock)
+    assert "is not refreshed here" in str(error.value)
+    assert "use an exec plugin (kubectl oidc-login)" in str(error.value)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("claims", [{}, {"exp": None}, {"exp": "soon"}, {"exp": 1e300}])
+async def test_an_id_token_whose_end_is_unknown_is_for_the_server_to_judge(
+    kubeconfig, clock, claims
+):
+    """What cannot be read in it refuses nothing."""
+    user = oidc(**claims)
+    assert await sent(found(kubeconfig(user), clock)) == header_of(user)
 
 
 # Exec plugins
@@ -545,36 +642,6 @@ def test_strictness_can_be_relaxed(tls, clock):
 
 
 # Proxies
-
-
-@pytest.mark.parametrize(
-    ("url", "no_proxy", "direct"),
-    [
-        pytest.param("https://10.96.0.1:443", "10.0.0.0/8", True, id="a range"),
-        pytest.param("https://10.96.0.1:443", "192.168.0.0/16,10.96.0.0/12", True, id="ranges"),
-        pytest.param("https://11.0.0.1", "10.0.0.0/8", False, id="outside of the range"),
-        pytest.param("https://11.0.0.1", "nonsense/x, 11.0.0.0/8", True, id="after nonsense"),
-        pytest.param("https://[fd00::1]:443", "fd00::/8", True, id="IPv6 range"),
-        pytest.param("https://api.corp.example", ".corp.example", True, id="a domain"),
-        pytest.param("https://api.corp.example", "corp.example", True, id="a bare domain"),
-        pytest.param("https://api.example", "other.example", False, id="another domain"),
-        pytest.param("https://10.1.1.1", "10.1.1.1", True, id="an address"),
-        pytest.param("https://api.example", "*", True, id="everything"),
-        pytest.param("https://127.0.0.1:6443", "", True, id="loopback"),
-        pytest.param("https://localhost:6443", "", True, id="localhost"),
-        pytest.param("https://api.example", "", False, id="nothing"),
-    ],
-)
-def test_no_proxy_means_what_it_says(url, no_proxy, direct):
-    """W32, F35: NO_PROXY with hosts, domains, addresses and ranges."""
-    environ = {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": no_proxy}
-    assert environment_proxy(url, environ) == (None if direct else "http://proxy:3128")
-
-
-def test_a_proxy_is_for_its_scheme():
-    """W32: HTTP_PROXY is not for https, and lower case counts as well."""
-    assert environment_proxy("https://api.example", {"HTTP_PROXY": "http://p"}) is None
-    assert environment_proxy("http://api.example", {"http_proxy": "http://p"}) == "http://p"
 
 
 async def test_goes_through_the_proxy_of_the_kubeconfig(server, kubeconfig, clock):

@@ -8,7 +8,7 @@ the token of a service account. Those parts are ours.
 import logging
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from kubernetes.aio.config.config_exception import ConfigException
 
 from watcher.cluster.auth import Access, Endpoint, TokenFile, fixed, sendable
 from watcher.cluster.exec_plugin import ExecPlugin
+from watcher.cluster.id_token import IdToken
 from watcher.errors import ConfigError
 from watcher.network import environment_proxy
 from watcher.ports import Clock
 
+_SHOWN = 20
+"""Contexts that are named where another one was asked for."""
 _Untyped = Any
 _official: _Untyped = kube_config
 _in_pod: _Untyped = incluster_config
@@ -45,24 +48,72 @@ def from_files(
 ) -> Access:
     """Use a context of these kubeconfigs, by default the current one; missing ones are left out."""
     with _told(f"kubeconfig {paths}"):
-        merged = _official.KubeConfigMerger(paths).config
-        if merged is None:
+        named = [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
+        if not (there := [path for path in named if path.exists()]):
             raise ConfigException("there is no such file")
-        loader = _official.KubeConfigLoader(merged, active_context=context, config_base_path=None)
+        merged = _merge(there)
+        node = _official.ConfigNode("kube-config", merged, str(there[0]))
+        wanted = _context(merged, context)
+        loader = _official.KubeConfigLoader(node, active_context=wanted, config_base_path=None)
         loader._user = loader._user or _official.ConfigNode("user", {}, loader._cluster.path)
         try:
             loader._load_cluster_info()
             endpoint = _endpoint(vars(loader), environ, strict_x509)
         finally:
             _official._cleanup_temp_files()  # among them private keys
-        named = (getattr(loader, key, None) for key in ("ssl_ca_cert", "cert_file", "key_file"))
-        files = (*paths.split(os.pathsep), *filter(None, named))
-        return Access(
-            endpoint,
-            _credentials(loader, endpoint, environ, clock),
-            tuple(path for path in map(Path, files) if path.exists()),
-            loader._current_context["name"],
+        keys = (getattr(loader, key, None) for key in ("ssl_ca_cert", "cert_file", "key_file"))
+        files = (*there, *(path for path in map(Path, filter(None, keys)) if path.exists()))
+        return Access(endpoint, _credentials(loader, endpoint, environ, clock), files, wanted)
+
+
+def _merge(files: Sequence[Path]) -> dict[str, Any]:
+    """Make one configuration of the files: the first to set a value or a name wins, as with kubectl.
+
+    https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/ has the
+    rules. An empty file sets nothing.
+    """
+    current = ""
+    found: dict[str, dict[str, _Untyped]] = {"clusters": {}, "contexts": {}, "users": {}}
+    contents = [(file, yaml.safe_load(file.read_text(encoding="utf-8"))) for file in files]
+    if all(config is None for _, config in contents):
+        raise ConfigException("this is no kubeconfig: it is empty")
+    for file, config in contents:
+        if config is None:
+            continue
+        current = current or config.get("current-context") or ""
+        for kind, known in found.items():
+            for item in config.get(kind) or ():
+                if kind == "users" and item.get("user") is None:
+                    item["user"] = _no_credentials(item)
+                node = _official.ConfigNode(f"{kind}/{item['name']}", item, str(file))
+                known.setdefault(item["name"], node)
+    return {
+        "current-context": current,
+        **{kind: [*known.values()] for kind, known in found.items()},
+    }
+
+
+def _no_credentials(user: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a user without `user` has; raises ConfigException if it only stands a level too high."""
+    if user.keys() - {"name", "user"}:
+        raise ConfigException(
+            f"user {user['name']}: what it has beside its name belongs under `user`"
         )
+    return {}
+
+
+def _context(merged: Mapping[str, Any], asked: str | None) -> str:
+    """Give the name of the context to use; raises ConfigException, which says what there is."""
+    names = [context["name"] for context in merged["contexts"]]
+    there = f"there are: {', '.join(names[:_SHOWN])}" if names else "there are none"
+    wanted: str = asked or merged["current-context"]
+    if not wanted:
+        raise ConfigException(
+            f"no context is current (current-context is not set), and none was asked for; {there}"
+        )
+    if wanted not in names:
+        raise ConfigException(f"no context is called {wanted}; {there}")
+    return wanted
 
 
 def _endpoint(found: Mapping[str, Any], environ: Mapping[str, str], strict: bool) -> Endpoint:
@@ -97,8 +148,8 @@ def _credentials(
     if "exec" in user:
         about = loader._cluster.value if user["exec"].get("provideClusterInfo") else None
         return ExecPlugin(user["exec"], folder, environ, clock, endpoint.tls, about).header
-    if loader.provider == "oidc":  # the library refreshes it without verifying the issuer's TLS
-        return fixed(sendable(f"Bearer {user['auth-provider']['config']['id-token']}"))
+    if loader.provider == "oidc":
+        return IdToken(user["auth-provider"].get("config"), clock).header
     if loader.provider is not None:
         raise ConfigException("this auth-provider is not supported; use an exec plugin")
     return fixed("")
