@@ -5,12 +5,13 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import quote
 
 import msgspec
 import structlog
 from msgspec import Struct
+from tenacity import AsyncRetrying, wait_fixed
 
 from watcher.cluster.auth import Auth
 from watcher.cluster.decode import decode_object
@@ -23,7 +24,7 @@ from watcher.errors import ClusterError, Forbidden, NotFound, Protocol, Unreacha
 from watcher.ports import Broken, Clock, Looked, Probe, Stream, WatchEvent
 
 _LOG: Final = structlog.stdlib.get_logger(__name__)
-_RESTART_AFTER: Final = 1.0
+_RESTART_AFTER: Final = wait_fixed(1)
 _MOST_GETS: Final = 20
 """Above this one list is less work for everybody."""
 
@@ -157,17 +158,21 @@ class KubeCluster:
         await self._heartbeat.close()
 
     async def _keep(self, watch: ScopeWatch) -> None:
-        """Start the watch again, and say so, if it ends: it never should (W21)."""
-        while True:
-            task = asyncio.create_task(watch.run())
-            try:
-                await asyncio.wait([task])
-            finally:
-                task.cancel()
-                await asyncio.wait([task])
-            # A cancellation that nobody asked for is no reason to be blind in silence.
-            error = None if task.cancelled() else task.exception()
-            _LOG.error("watch.task_ended", scope=watch.scope, exc_info=error)
-            broken = Protocol(f"the watch ended unexpectedly: {type(error).__name__}")
-            self._inbox.put([Broken(watch.scope, broken)])
-            await self._clock.sleep(_RESTART_AFTER)
+        """Start the watch again, and say so, if it ends: it never should."""
+        async for attempt in AsyncRetrying(wait=_RESTART_AFTER, sleep=self._clock.sleep):
+            with attempt:
+                await self._outlive(watch)
+
+    async def _outlive(self, watch: ScopeWatch) -> NoReturn:
+        task = asyncio.create_task(watch.run())
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+        # A cancellation that nobody asked for is no reason to be blind in silence.
+        error = None if task.cancelled() else task.exception()
+        _LOG.error("watch.task_ended", scope=watch.scope, exc_info=error)
+        broken = Protocol(f"the watch ended unexpectedly: {type(error).__name__}")
+        self._inbox.put([Broken(watch.scope, broken)])
+        raise broken

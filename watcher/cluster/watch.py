@@ -12,6 +12,7 @@ from aiohttp import StreamReader
 from watcher.cluster.decode import Bookmark, Status, Unreadable, decode_line
 from watcher.cluster.inbox import Inbox
 from watcher.cluster.transport import Ask, Silent, Timings, Transport, error_for
+from watcher.cluster.waits import Waits
 from watcher.core.model import EPOCH, DeploymentSnapshot
 from watcher.errors import ClusterError, Expired, Throttled, Unreachable
 from watcher.ports import Applied, Broken, Clock, Deleted, Listed, Opened, Stream, WatchEvent
@@ -41,61 +42,48 @@ class ScopeWatch:
     timings: Timings
     uniform: Callable[[float, float], float]
     stream: Stream = field(default_factory=Stream)
-    _nudged: asyncio.Event = field(default_factory=asyncio.Event)
-    """Ends the present backoff early."""
     _blind_by: str = "start"
-    _failures: int = 0
     _heard_at: datetime = EPOCH
     """The present stream's last byte, or its headers."""
     _bad_in_a_row: int = 0
     _told_of: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self._waits = Waits(self.clock, self.timings, self.uniform, self._failed)
+
     async def run(self) -> None:
         """List and watch until cancelled; every failure becomes a Broken and another try."""
         self.stream.resource_version, self._blind_by = "", "start"
         while True:
-            try:
-                if not self.stream.resource_version:
-                    await self._list()
-                await self._stream()
-            except Silent as error:
-                self._broke(error)
-            except ClusterError as error:
-                self._broke(error)
-                await self._back_off(error)
-                continue
-            else:
-                self._broke(None)
+            async for attempt in self._waits.row():
+                with attempt:
+                    await self._once()
             await self.clock.sleep(self.uniform(*self.timings.pause))
 
     def answered(self, anew: bool) -> None:
-        """Note that the API server answers: with it, or `anew`, the first backoff is over.
+        """Note that the API server answers: with it, or `anew`, the first wait is over."""
+        self._waits.answered(anew)
 
-        A watch that goes on failing while the server answers everybody else waits as it has to.
-        """
-        if anew or self._failures <= 1:
-            self._nudged.set()
+    async def _once(self) -> None:
+        """List if that is needed, and watch to the end; raises ClusterError if that is a failure."""
+        if not self.stream.resource_version:
+            await self._list()
+        try:
+            await self._stream()
+        except Silent as error:
+            self._broke(error)
+        else:
+            self._broke(None)
 
     def _broke(self, error: ClusterError | None) -> None:
         self.stream.breaks[error.cause_label if error else "ended"] += 1
         self.inbox.put([Broken(self.scope, error)])
 
-    async def _back_off(self, error: ClusterError) -> None:
-        """Wait as long as the server asked for, and at least for our own jittered backoff."""
-        self._failures += 1
-        self._nudged.clear()
-        hopeless = self._failures >= _FAILURES_UNTIL_POLLING and not isinstance(error, Throttled)
+    def _failed(self, error: ClusterError, in_a_row: int) -> None:
+        self._broke(error)
+        hopeless = in_a_row >= _FAILURES_UNTIL_POLLING and not isinstance(error, Throttled)
         if isinstance(error, Expired) or hopeless:
             self.stream.resource_version, self._blind_by = "", error.cause_label
-        timings, start = self.timings, self.clock.now()
-        asked = (error.retry_after or timedelta()).total_seconds()
-        asked = min(asked, timings.retry_after_cap)
-        steps = min(self._failures - 1, 16)
-        most = min(timings.backoff_cap, timings.backoff * 2**steps)
-        own = self.uniform(most / 2, most)
-        if isinstance(error, Throttled):  # it lives, so nobody knows better than it does
-            await self.clock.sleep(asked)
-        await self.clock.wait(self._nudged, start + timedelta(seconds=max(asked, own)))
 
     async def _list(self) -> None:
         """Take a complete list, or nothing: half a list would pass for deletions (W3)."""
@@ -138,7 +126,7 @@ class ScopeWatch:
             finally:
                 lasted = (self.clock.now() - began).total_seconds()
                 if lasted >= self.timings.healthy:
-                    self._failures = 0
+                    self._waits.forgive()
         if lines.unfinished:
             raise Unreachable(ask.failed("the stream ended inside an event"))
         if lasted < self.timings.too_short and self.stream.resource_version == before:
@@ -197,7 +185,7 @@ class ScopeWatch:
             if version != before and not is_older(version, before):
                 self.stream.resource_version = version
                 if batch:  # a real event; a replayed one forgives nothing
-                    self._failures = 0
+                    self._waits.forgive()
 
     def _stumble(self, ask: Ask, event: Status | Unreadable) -> None:
         """Raise on an ERROR event; skip what is unreadable unless it comes again and again."""
