@@ -69,6 +69,10 @@ class Protocol(ClusterError):
     """An answer that the API does not allow."""
 
 
+class Garbled(Protocol, label="unreadable"):
+    """An event of a watch that cannot be read."""
+
+
 class NotFound(Protocol, label="protocol"):
     """404: it is not there, and neither is anything that could be taken for it."""
 

@@ -218,18 +218,37 @@ async def test_f20(tmp_path):
 
 @warped
 async def test_f21(tmp_path):
-    """F21: garbage, unknown types and tables between valid events: only the valid ones are seen."""
+    """F21: garbage, unknown types and tables between valid events: the valid ones are all seen.
+
+    Each ends the stream, since what follows it is not to be trusted; the next goes on from before it.
+    """
     async with world(tmp_path) as w:
         table = {"kind": "Table", "apiVersion": "meta.k8s.io/v1"}
         w.server.send(b"\x00\xffgarbage\n" + event("PATCHED", w.server.get("shop", "b")))
         w.server.set_ready("shop", "c", 2)
+        await w.pass_time(5)
+        assert {row["name"]: row["ready"] for row in await w.rows()} == {"a": 3, "b": 3, "c": 2}
         w.server.send(event("ADDED", table))
         w.server.set_ready("shop", "c", 3)
         await w.pass_time(5)
         [stream] = (await w.get("/health/apiserver"))["streams"]
-        assert stream["bad_lines"] == 3
+        assert (stream["bad_lines"], stream["breaks"]) == (2, {"unreadable": 2})
         assert len(w.lists()) == 1
         await still_works(w)
+
+
+@warped
+async def test_an_outage_behind_garbage_is_told(tmp_path):
+    """A piece of an event swallows the one that a hangs on; what moves the version on comes after it."""
+    async with world(tmp_path) as w:
+        w.server.send(b'{"type":"MODIFIED","obj')
+        await w.pass_time(0.3)
+        w.server.set_ready("shop", "a", 0)
+        await w.pass_time(1)
+        w.server.set_ready("shop", "b", 2)
+        await w.pass_time(60)
+        assert w.told == ["degraded a"]
+        assert len(w.lists()) == 1
 
 
 @warped

@@ -2,15 +2,16 @@
 
 import asyncio
 import socket
+from typing import Any
 
 import msgspec
 import pytest
 
 from tests.integration.conftest import asked, opened, spacing, watching
 from watcher.cluster.transport import Silent, keepalive_socket
-from watcher.errors import Expired, Forbidden, Protocol, Unreachable
+from watcher.errors import Expired, Forbidden, Garbled, Protocol, Unreachable
 from watcher.ports import Applied, Broken, Deleted, Listed, Opened
-from watcher.testing.apiserver import Fault, event, status
+from watcher.testing.apiserver import FakeApiServer, Fault, event, status
 from watcher.testing.clock import ManualClock
 from watcher.testing.objects import deployment
 
@@ -305,11 +306,14 @@ async def test_a_huge_object_is_read(server, watch):
 
 
 async def test_a_line_without_end_is_an_error(server, watch):
-    """W20: what is longer than any object ends the stream and makes a list, not a crash."""
+    """W20: what is longer than any object ends the stream like any unreadable event, and no crash."""
     watched = await opened(await watch(timings={"line_bytes": 100_000}))
     server.send(b"x" * 200_000)
-    assert isinstance((await watched.until(Broken)).error, Expired)
-    await watched.until(Listed)
+    broken = await watched.until(Broken)
+    assert isinstance(broken.error, Garbled)
+    assert "more than 100000 bytes" in str(broken.error)
+    await watched.until(Opened)
+    assert len(asked(server, "list")) == 1
 
 
 GARBAGE = {
@@ -322,30 +326,61 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("bad", GARBAGE.values(), ids=GARBAGE)
-async def test_garbage_is_skipped(server, watch, bad):
-    """W21, F21: what cannot be read is counted and skipped; valid events around it are seen."""
+async def test_garbage_ends_the_stream(server, watch, bad):
+    """F21: nothing after an unreadable event is believed; the next stream goes on from before it."""
     watched = await opened(await watch())
+    server.set_ready("shop", "b", 0)
+    await watched.applied("b")
     at = str(server.version)
-    server.send(bad + b"\n" + bad)
-    server.end_streams()
+    server.send(bad + event("DELETED", server.get("shop", "c")))
+    assert isinstance((await watched.until(Broken)).error, Garbled)
+    server.set_ready("shop", "a", 0)
     await watched.until(Opened)
     assert asked(server, "watch")[-1].query["resourceVersion"] == at
-    server.set_ready("shop", "a", 0)
-    await watched.applied("a")
-    assert watched.cluster.stream("").bad_lines == 2
+    assert {name: s.available for name, s in watched.state.items()} == {"a": 0, "b": 0, "c": 3}
+    assert watched.cluster.stream("").bad_lines == 1
     assert len(asked(server, "list")) == 1
 
 
-async def test_nothing_but_garbage_makes_a_list(server, watch):
-    """W21: three unreadable lines in a row, and the view is made anew; a good one in between, not."""
+async def test_what_was_swallowed_with_garbage_comes_again(server, watch):
+    """An event that is glued to a piece of another is not lost, though others follow it."""
     watched = await opened(await watch())
-    good = event("MODIFIED", server.get("shop", "a"))
-    server.send(b"x\nx\n" + good + b"x\nx\n")
-    await watched.applied("a")
-    server.send(b"x\n")
-    assert isinstance((await watched.until(Broken)).error, Expired)
-    assert watched.cluster.stream("").bad_lines == 5
-    await watched.until(Listed)
+    server.send(b'{"type":"MODIFIED","obj')
+    server.set_ready("shop", "a", 0)
+    server.set_ready("shop", "b", 2)
+    await watched.until(Broken)
+    await watched.until(Opened)
+    assert {name: s.available for name, s in watched.state.items()} == {"a": 0, "b": 2, "c": 3}
+
+
+async def test_garbage_that_comes_again_makes_a_list(server, watch):
+    """What the server goes on sending from this version on is passed by with a list."""
+    server.faults += [Fault("watch", lines=b"x\n")] * 2
+    watched = await watch()
+    for _ in range(2):
+        assert isinstance((await watched.until(Broken)).error, Garbled)
+    await watched.until(Opened)
+    assert len(asked(server, "list")) == 2
+    assert watched.cluster.stream("").lists == {"start": 1, "unreadable": 1}
+    assert spacing(server, "watch") == [0.8, 1.6]
+
+
+async def test_garbage_is_not_listed_for_ever(server, watch):
+    """Events in between forgive nothing: a server that garbles time and again is asked ever less."""
+    good = [
+        event("MODIFIED", server.get("shop", "a") | {"metadata": at}) for at in newer(server, 9)
+    ]
+    server.faults += [Fault("watch", lines=each + b"x\n") for each in good]
+    await opened(await watch())
+    assert spacing(server, "watch") == [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 30]
+
+
+def newer(server: FakeApiServer, count: int) -> list[Any]:
+    """Metadata of what is changed so many times."""
+    known = server.get("shop", "a")["metadata"]
+    server.version += count
+    versions = range(server.version - count + 1, server.version + 1)
+    return [known | {"resourceVersion": str(version)} for version in versions]
 
 
 async def test_a_watch_that_dies_is_started_again(server, watch):

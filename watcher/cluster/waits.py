@@ -61,6 +61,8 @@ class Waits:
     """Ends the present wait early."""
     _failures: int = 0
     """Of the present row."""
+    _least: int = 0
+    """What the next failure counts as in its row, if it is not further on by itself."""
     _forgiven: bool = False
     _busy_for: float = 0
     """Seconds that a server which is alive has asked to be left alone: no nudge ends those."""
@@ -82,6 +84,10 @@ class Waits:
         """Something real has come: if this try fails all the same, that is the first of a new row."""
         self._forgiven = True
 
+    def count_as(self, in_a_row: int) -> None:
+        """If this try fails, that is at least the so manieth failure, whatever has been forgiven."""
+        self._least = in_a_row
+
     def answered(self, anew: bool) -> None:
         """Note that the API server answers: with it, or `anew`, the first wait is over.
 
@@ -91,9 +97,9 @@ class Waits:
             self._nudged.set()
 
     def _counted(self, state: RetryCallState) -> float:
-        if self._forgiven:
-            state.attempt_number, self._forgiven = 1, False
-        self._failures = state.attempt_number
+        failures = 1 if self._forgiven else state.attempt_number
+        state.attempt_number = self._failures = max(failures, self._least)
+        self._forgiven, self._least = False, 0
         return self._wait(state)
 
     def _before(self, state: RetryCallState) -> None:

@@ -4,22 +4,21 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 from aiohttp import StreamReader
 
-from watcher.cluster.decode import Bookmark, Status, Unreadable, decode_line
+from watcher.cluster.decode import Bookmark, Status, decode_line
 from watcher.cluster.inbox import Inbox
 from watcher.cluster.transport import Ask, Silent, Timings, Transport, error_for
 from watcher.cluster.waits import Waits
 from watcher.core.model import EPOCH, DeploymentSnapshot
-from watcher.errors import ClusterError, Expired, Throttled, Unreachable
+from watcher.errors import ClusterError, Expired, Garbled, Throttled, Unreachable
 from watcher.ports import Applied, Broken, Clock, Deleted, Listed, Opened, Stream, WatchEvent
 from watcher.view import is_older
 
 _LOG: Final = structlog.get_logger(__name__)
-_BAD_IN_A_ROW: Final = 3
 _SLEPT: Final = timedelta(seconds=30)
 _FAILURES_UNTIL_POLLING: Final = 5
 """A watch that cannot be had this often is listed before every further try, so that the view
@@ -45,7 +44,10 @@ class ScopeWatch:
     _blind_by: str = "start"
     _heard_at: datetime = EPOCH
     """The present stream's last byte, or its headers."""
-    _bad_in_a_row: int = 0
+    _unreadable_after: str = ""
+    """The version after which an event came that could not be read."""
+    _unreadable: int = 0
+    """How many streams in a row such an event has ended."""
     _told_of: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -74,6 +76,7 @@ class ScopeWatch:
             self._broke(error)
         else:
             self._broke(None)
+        self._unreadable = 0
 
     def _broke(self, error: ClusterError | None) -> None:
         self.stream.breaks[error.cause_label if error else "ended"] += 1
@@ -154,6 +157,9 @@ class ScopeWatch:
                 return
             self._heard(ask, idle)
             self._take_in(ask, lines.feed(chunk))
+            if lines.overlong:
+                version = self.stream.resource_version
+                self._stumble(ask, f"more than {self.timings.line_bytes} bytes", version)
             await self.inbox.room()
 
     def _heard(self, ask: Ask, idle: float) -> None:
@@ -168,17 +174,18 @@ class ScopeWatch:
         batch: list[WatchEvent] = []
         version = before = self.stream.resource_version
         try:
-            for line in lines:
+            for line in filter(None, lines):
                 event = decode_line(line, self.scope, self.cluster)
                 if isinstance(event, (Applied, Deleted)):
                     batch.append(event)
                     version = event.snapshot.resource_version or version
-                    self._bad_in_a_row = 0
                 elif isinstance(event, Bookmark):
                     version = event.version or version
-                    self._bad_in_a_row, self.stream.last_bookmark_at = 0, self.clock.now()
-                elif line:
-                    self._stumble(ask, event)
+                    self.stream.last_bookmark_at = self.clock.now()
+                elif isinstance(event, Status):
+                    raise error_for(ask, event)
+                else:
+                    self._stumble(ask, event.reason, version)
         finally:
             if batch:
                 self.inbox.put(batch)
@@ -187,18 +194,22 @@ class ScopeWatch:
                 if batch:  # a real event; a replayed one forgives nothing
                     self._waits.forgive()
 
-    def _stumble(self, ask: Ask, event: Status | Unreadable) -> None:
-        """Raise on an ERROR event; skip what is unreadable unless it comes again and again."""
-        if isinstance(event, Status):
-            raise error_for(ask, event)
+    def _stumble(self, ask: Ask, why: str, after: str) -> NoReturn:
+        """End the stream, as client-go does: what follows an unreadable event is not to be trusted.
+
+        The next one goes on from the version before it; if it comes again there, a list leads past
+        it. No event in between forgives that, or it would be listed for ever.
+        """
         self.stream.bad_lines += 1
-        self._bad_in_a_row += 1
-        if event.reason not in self._told_of:
-            self._told_of.add(event.reason)
-            _LOG.warning("watch.line_skipped", scope=self.scope, reason=event.reason)
-        if self._bad_in_a_row >= _BAD_IN_A_ROW:
-            self._bad_in_a_row = 0
-            raise Expired(ask.failed(f"nothing but unreadable events: {event.reason}"))
+        if why not in self._told_of:
+            self._told_of.add(why)
+            _LOG.warning("watch.event_unreadable", scope=self.scope, reason=why)
+        if after == self._unreadable_after:
+            self.stream.resource_version, self._blind_by = "", Garbled.cause_label
+        self._unreadable_after = after
+        self._unreadable += 1
+        self._waits.count_as(self._unreadable)
+        raise Garbled(ask.failed(f"an event that cannot be read: {why}"))
 
 
 class LineBuffer:
@@ -210,16 +221,19 @@ class LineBuffer:
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that `chunk` completes; raises Expired on one over the limit."""
+        """Return the lines that `chunk` completes."""
         *lines, rest = chunk.split(b"\n")
         if lines:
             lines[0] = b"".join([*self._parts, lines[0]])
             self._parts, self._size = [], 0
         self._parts.append(rest)
         self._size += len(rest)
-        if self._size > self._limit:
-            raise Expired(f"an event of more than {self._limit} bytes")
         return lines
+
+    @property
+    def overlong(self) -> bool:
+        """Whether what is left without its newline is more than the limit."""
+        return self._size > self._limit
 
     @property
     def unfinished(self) -> bool:
