@@ -299,6 +299,10 @@ def _no_access(settings: "Config") -> Iterator[str]:
 
 def _doubtful(settings: "Config") -> Iterator[str]:
     """What can be meant so, and seldom is."""
+    from watcher.config.load import clear_passwords
+
+    for place in clear_passwords(settings):
+        yield f"{place}: a password stands here in clear: name the whole URL, {{file: …}} or {{env: …}}"
     for number, sink in enumerate(settings.sinks):
         if sink.name not in settings.told:
             yield f"sinks.{number}: nothing is ever told to {sink.name}: it is not in route.sinks"

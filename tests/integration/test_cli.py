@@ -436,7 +436,14 @@ def valid(
     clusters = [{"kubeconfig": kubeconfig}]
     Path("c.yaml").write_text(json.dumps({"clusters": clusters, "sinks": list(sinks), **more}))
     return watcher(
-        "config", "validate", "--config", "c.yaml", KEY="k" * 24, PLAIN="http://h.example/x"
+        "config",
+        "validate",
+        "--config",
+        "c.yaml",
+        KEY="k" * 32,
+        RAW="k" * 31,
+        PLAIN="http://h.example/x",
+        PEER="https://u:p4ssw0rd@am.example",
     )
 
 
@@ -485,6 +492,66 @@ def test_config_validate_names_what_is_seldom_meant(watcher: Watcher) -> None:
         "warning: sinks.1: nothing is ever told to b: it is not in route.sinks",
         "warning: sinks.1.secrets: b is not signed: anybody could pretend to be us",
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "place"),
+    [
+        pytest.param(
+            {"sinks": [SIGNED, {"name": "b", "type": "alertmanager",
+                                "urls": ["https://one.example", "https://u:not-a-secret@am.example"]}]},
+            "sinks.1.urls.1", id="an Alertmanager",
+        ),
+        pytest.param(
+            {"sinks": [SIGNED | {"url": "https://not-a-secret@h.example/x"}]},
+            "sinks.0.url", id="a webhook, as a user",
+        ),
+        pytest.param(
+            {"dead_man": {"url": "https://u:not-a-secret@h.example/x"}}, "dead_man.url", id="a ping"
+        ),
+        pytest.param(
+            {"store": {"url": "postgresql://u:not-a-secret@db/watcher"}}, "store.url", id="a store"
+        ),
+    ],
+)  # fmt: skip
+def test_config_validate_warns_of_a_password_in_clear(
+    watcher: Watcher, settings: dict[str, Any], place: str
+) -> None:
+    code, out, err = valid(watcher, **settings)
+    assert (code, out[:3]) == (0, "ok:")
+    cure = "name the whole URL, {file: …} or {env: …}"
+    assert err == f"warning: {place}: a password stands here in clear: {cure}\n"
+    assert "not-a-secret" not in out + err
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sinks": [{"name": "b", "type": "alertmanager", "urls": [{"env": "PEER"}]}]},
+        {"store": {"url": "postgresql://u@db/watcher"}},
+        {"sinks": [SIGNED | {"headers": {"X-Who": "us@example.com", "X-To": "https://h/@x"}}]},
+    ],
+    ids=["named", "a user of a database", "no password"],
+)
+def test_a_password_that_is_not_there_is_not_warned_of(
+    watcher: Watcher, settings: dict[str, Any]
+) -> None:
+    assert valid(watcher, **settings)[2] == ""
+
+
+def test_a_secret_that_nobody_can_verify_is_refused_by_every_command(watcher: Watcher) -> None:
+    """`run`, `config validate` and `test-notify` have the same words for it."""
+    sinks = [SIGNED | {"secrets": [{"env": "RAW"}], "url": "https://127.0.0.1:1/"}]
+    words = "must be base64 with its padding, with or without whsec_ before"
+    code, out, err = valid(watcher, sinks=sinks)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"watcher: RAW (sinks.0.secrets): {words}")
+    code, _, err = watcher("run", "--config", "c.yaml", RAW="k" * 31)
+    assert code == 2
+    assert json.loads(err)["error"].startswith(f"RAW (sinks.0.secrets): {words}")
+    code, out, _ = watcher("test-notify", "--config", "c.yaml", RAW="k" * 31)
+    assert code == 1
+    assert f"secret_malformed: secrets.0 {words}" in " ".join(out.split())
 
 
 def test_config_show_masks_secrets(watcher: Watcher) -> None:

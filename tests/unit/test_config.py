@@ -1,5 +1,6 @@
 """The configuration: where values come from, what is refused, and that no secret shows."""
 
+import base64
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import BaseModel
 from watcher import config as settings
 from watcher.config import Config, SlackSettings, WebhookSettings, json_schema
 from watcher.config.load import load, unusable_secrets
-from watcher.config.rules import parse_address
+from watcher.config.rules import parse_address, signing_key
 from watcher.config.secrets import SecretRef, hide, mask, redact
 from watcher.core.durations import format_duration, parse_duration
 from watcher.core.policy import ClusterPolicy, HealthPolicy
@@ -531,14 +532,68 @@ def test_the_schema_takes_the_example_and_refuses_a_typo() -> None:
         assert not validator.is_valid(wrong)
 
 
-@pytest.mark.parametrize("secret", ["whsec_", "whsec_…", "whsec_!"])
-def test_a_signing_secret_without_its_key_is_told_before_anything_is_sent(secret: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("https://am.example:9093/api/v2/alerts", "ends in /api/v2/alerts, which the watcher adds"),
+        ("https://am.example/prefix/api/v2/alerts/", "ends in /api/v2/alerts/, which"),
+        ("https://am.example/api/v1/alerts", "ends in /api/v1/alerts, which"),
+        ("https://am.example/api/v2", "ends in /api/v2, which"),
+        ("https://am.example/?a=b", "must end with the host or a path"),
+    ],
+)
+def test_an_alertmanager_is_named_without_the_path_of_its_api(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, words: str
+) -> None:
+    """The path is added: with it in the URL every push would be a 404, and the sink parked."""
+    sink = "sinks: [{{name: am, type: alertmanager, urls: [https://one.example/am, {}]}}]"
+    (told,) = problems(tmp_path, sink.format(f"'{url}'"))
+    assert f"sinks.0.urls.1: {words}" in told
+    monkeypatch.setenv("PEER", url)
+    named = load(written(tmp_path, sink.format("{env: PEER}")), {}, {})
+    (told,) = unusable_secrets(named)
+    assert told.startswith(f"PEER (sinks.0.urls): {words}")
+
+
+NO_BASE64 = "must be base64 with its padding, with or without whsec_ before"
+KEY = base64.b64encode(bytes(range(200, 232))).decode()
+"""With `+` and `/` in it, and padding."""
+
+
+@pytest.mark.parametrize(
+    ("secret", "words"),
+    [
+        ("whsec_", "is base64 of 0 bytes, and must be of 24 to 64"),
+        ("whsec_…", NO_BASE64),
+        ("whsec_!", NO_BASE64),
+        ("correct horse battery staple 123", NO_BASE64),
+        (KEY.rstrip("="), NO_BASE64),
+        (f"whsec_{KEY.rstrip('=')}", NO_BASE64),
+        (KEY.replace("+", "-").replace("/", "_"), NO_BASE64),
+        (f"{KEY[:8]} {KEY[8:]}", NO_BASE64),
+        (f"whsk_{KEY}", NO_BASE64),
+        (f"{KEY[:-2]}{chr(ord(KEY[-2]) + 1)}=", NO_BASE64),
+        (base64.b64encode(b"k" * 23).decode(), "is base64 of 23 bytes, and must be of 24 to 64"),
+        (base64.b64encode(b"k" * 65).decode(), "is base64 of 65 bytes, and must be of 24 to 64"),
+    ],
+)
+def test_a_signing_secret_that_no_library_takes_is_refused_before_anything_is_sent(
+    secret: str, words: str
+) -> None:
     env = {"WEBHOOK_URL": "https://hooks.example.com/x", "WEBHOOK_SECRET": secret}
     with pytest.MonkeyPatch.context() as patched:
         for name, value in env.items():
             patched.setenv(name, value)
         (told,) = unusable_secrets(load(None, env, {}))
-    assert told == "WEBHOOK_SECRET (sinks.0.secrets): whsec_ must be followed by base64 of the key"
+    cure = "`openssl rand -base64 32` makes one"
+    assert told == f"WEBHOOK_SECRET (sinks.0.secrets): {words}: {cure}"
+
+
+@pytest.mark.parametrize("length", [24, 32, 64])
+def test_a_signing_secret_is_the_same_key_with_and_without_its_prefix(length: int) -> None:
+    key = bytes(range(190, 190 + length))
+    text = base64.b64encode(key).decode()
+    assert signing_key(text) == signing_key(f"whsec_{text}") == key
 
 
 def test_a_piece_of_a_secret_url_is_hidden_when_it_stands_alone() -> None:

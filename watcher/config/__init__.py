@@ -71,7 +71,11 @@ _Reference = Annotated[SecretRef, Tag("reference")]
 _StoreUrl = Annotated[Written, AfterValidator(rules.check_store_url), Tag("text")]
 _SinkUrl = Annotated[Written, AfterValidator(_sendable), Tag("text")]
 _Value = Annotated[Written, AfterValidator(rules.check_line), Tag("text")]
+_PeerUrl = Annotated[
+    Written, AfterValidator(_sendable), AfterValidator(rules.check_peer_url), Tag("text")
+]
 Url = Annotated[_SinkUrl | _Reference, Discriminator(_kind)]
+PeerUrl = Annotated[_PeerUrl | _Reference, Discriminator(_kind)]
 Headers = Mapping[
     Annotated[str, AfterValidator(rules.check_header)],
     Annotated[_Value | _Reference, Discriminator(_kind)],
@@ -184,7 +188,7 @@ class AlertmanagerSettings(HttpSink):
     """Alertmanager's API: every peer by its own URL, told at each interval what stands."""
 
     type: Literal["alertmanager"]
-    urls: Annotated[tuple[Url, ...], AfterValidator(_some)]
+    urls: Annotated[tuple[PeerUrl, ...], AfterValidator(_some)]
     headers: Headers = {}
     interval: Positive = timedelta(minutes=1)
 

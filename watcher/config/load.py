@@ -14,7 +14,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from watcher.config import SINK_TYPES, Config, rules
+from watcher.config import (
+    SINK_TYPES,
+    Config,
+    HttpSettings,
+    StoreSettings,
+    WebhookSettings,
+    rules,
+)
 from watcher.config.secrets import SecretRef
 from watcher.errors import ConfigError
 
@@ -250,18 +257,54 @@ def unusable_secrets(config: Config, *, elsewhere: bool = False) -> list[str]:
     for place, section, key, secret in _secrets(config):
         try:
             value = secret.read()
-            if section is config.store:
-                rules.check_store_url(value)
-            elif key == "secrets":
-                rules.signing_key(value)
-            elif key in ("url", "urls") and getattr(section, "type", "") != "apprise":
-                rules.check_url(value, getattr(section, "allow_http", False))
+            _check_secret(section, key, value)
         except ValueError as error:
             problems.append(f"{secret.env or secret.file} ({place}.{key}): {error}")
         except ConfigError as error:
             if not elsewhere:
                 problems.append(f"{place}.{key}: {error}")
     return problems
+
+
+def _check_secret(section: BaseModel, key: str, value: str) -> None:
+    match section:
+        case StoreSettings():
+            rules.check_store_url(value)
+        case WebhookSettings() if key == "secrets":
+            rules.signing_key(value)
+        case HttpSettings() if key in ("url", "urls"):
+            rules.check_url(value, section.allow_http)
+            if key == "urls":
+                rules.check_peer_url(value)
+        case _:
+            pass
+
+
+def clear_passwords(config: Config) -> list[str]:
+    """Places of URLs with a password in them that are written out rather than named."""
+    return [
+        ".".join(map(str, place))
+        for place, value in _texts(_sections(config))
+        if "://" in value and rules.has_password(value)
+    ]
+
+
+def _texts(value: object, *place: str | int) -> Iterator[tuple[Place, str]]:
+    """Every text in a configuration, with its place."""
+    match value:
+        case str():
+            yield place, value
+        case BaseModel():
+            for key, each in value:
+                yield from _texts(each, *place, key)
+        case Mapping():
+            for key, each in value.items():
+                yield from _texts(each, *place, key)
+        case tuple():
+            for number, each in enumerate(value):
+                yield from _texts(each, *place, number)
+        case _:
+            pass
 
 
 def _sections(config: Config) -> Mapping[str, BaseModel]:

@@ -8,6 +8,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 _ADDRESS: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]*)):([0-9]{1,5})")
+_API: Final = re.compile(r"/api(/v\d+(/alerts)?)?/*$")
+_KEY_BYTES: Final = range(24, 65)
+_MAKE: Final = "`openssl rand -base64 32` makes one"
 _STORE: Final = re.compile(r"(sqlite:///|postgresql://)\S+")
 
 
@@ -54,6 +57,24 @@ def check_url(url: str, allow_http: bool) -> str:
     return url
 
 
+def check_peer_url(url: str) -> str:
+    """Return the URL if it is that of an Alertmanager, to which a path is added; raises ValueError."""
+    parts = urlsplit(url)
+    if found := _API.search(parts.path):
+        raise ValueError(
+            f"ends in {found[0]}, which the watcher adds itself: leave it off, as in https://HOST:9093"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError("must end with the host or a path, since /api/v2/alerts is added to it")
+    return url
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL says with what to log in; a user alone is for a database no secret."""
+    parts = urlsplit(url)
+    return bool(parts.password or (parts.username and parts.scheme in ("http", "https")))
+
+
 def check_store_url(url: str) -> str:
     """Return the URL if a store can be behind it; raises ValueError."""
     try:
@@ -66,19 +87,20 @@ def check_store_url(url: str) -> str:
 
 
 def signing_key(secret: str) -> bytes:
-    """Return the key of a webhook secret: `whsec_` stands before base64, as Standard Webhooks has it.
+    """Return the key of a webhook secret: 24 to 64 bytes in base64, `whsec_` before it or not.
 
-    Anything else is the key itself. Raises ValueError.
+    So https://github.com/standard-webhooks/standard-webhooks has it, and every library decodes it so;
+    those for Go and Rust take no base64 without its padding. Raises ValueError.
     """
-    if not secret.startswith("whsec_"):
-        return secret.encode()
-    text = secret.removeprefix("whsec_").rstrip("=")
+    text = secret.removeprefix("whsec_")
     try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except ValueError:  # what is outside of the alphabet would silently make another key
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
         key = b""
-    if not key:
-        raise ValueError("whsec_ must be followed by base64 of the key")
+    if base64.b64encode(key).decode() != text:
+        raise ValueError(f"must be base64 with its padding, with or without whsec_ before: {_MAKE}")
+    if len(key) not in _KEY_BYTES:
+        raise ValueError(f"is base64 of {len(key)} bytes, and must be of 24 to 64: {_MAKE}")
     return key
 
 

@@ -9,7 +9,7 @@ https://www.standardwebhooks.com.
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -94,16 +94,18 @@ def _signed(delivery: str, now: datetime, body: bytes, secrets: Sequence[str]) -
     timestamp = str(int(now.timestamp()))
     headers = {"webhook-id": delivery, "webhook-timestamp": timestamp}
     content = b".".join((delivery.encode(), timestamp.encode(), body))
-    macs = [hmac.digest(_key(secret), content, hashlib.sha256) for secret in secrets]
+    macs = [hmac.digest(key, content, hashlib.sha256) for key in _keys(secrets)]
     signatures = " ".join(f"v1,{base64.b64encode(mac).decode()}" for mac in macs)
     return headers | ({"webhook-signature": signatures} if signatures else {})
 
 
-def _key(secret: str) -> bytes:
-    try:
-        return signing_key(secret)
-    except ValueError as error:
-        raise SinkError("secret_malformed", Outcome.PARK, detail=str(error)) from None
+def _keys(secrets: Sequence[str]) -> Iterator[bytes]:
+    for number, secret in enumerate(secrets):
+        try:
+            yield signing_key(secret)
+        except ValueError as error:
+            detail = f"secrets.{number} {error}"
+            raise SinkError("secret_malformed", Outcome.PARK, detail=detail) from None
 
 
 def _subject(subject: Subject) -> Json:
