@@ -4,6 +4,7 @@ from watcher import config as options
 from watcher.cluster.api import KubeCluster
 from watcher.cluster.auth import find_auth
 from watcher.cluster.transport import Timings
+from watcher.core.namespaces import Exclusion
 from watcher.ports import Clock, Sink
 from watcher.sinks.alertmanager import Alertmanager
 from watcher.sinks.apprise import Apprise
@@ -21,8 +22,10 @@ def make_cluster(
     auth = find_auth(clock, settings.kubeconfig, settings.context, strict_x509=settings.strict_x509)
     scopes, selector = settings.namespaces or ("",), settings.label_selector
     seconds = Timings(probe=config.heartbeat.timeout.total_seconds())
-    name = settings.name
-    return KubeCluster(name, auth, clock, scopes=scopes, label_selector=selector, timings=seconds)
+    return KubeCluster(
+        settings.name, auth, clock, scopes=scopes, label_selector=selector,
+        excluded=Exclusion(settings.namespaces_exclude), timings=seconds,
+    )  # fmt: skip
 
 
 def make_sink(settings: options.SinkSettings, clock: Clock) -> Sink:

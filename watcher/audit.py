@@ -47,6 +47,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "notification.redriven": ("delivery", "event_id", "incident", "sink", "reason", "at", "by"),
     "cluster.listed": ("cluster", "scope", "reason", "deployments"),
     "cluster.watch_broken": ("cluster", "scope", "reason", "error"),
+    "cluster.namespace_empty": ("cluster", "namespace", "message"),
     "cluster.probe_failed": ("cluster", "reason", "error"),
     "cluster.probe_succeeded": ("cluster", "version", "latency"),
     **dict.fromkeys(("sink.failing", "sink.restored"), _SINK),
@@ -74,7 +75,7 @@ _FAULTS: Final = frozenset(
     {
         "notification.deferred", "notification.parked", "notification.abandoned",
         "notification.expired", "sink.failing", "queue.filling", "cluster.watch_broken",
-        "cluster.probe_failed", "store.failing", "store.row_unreadable", "dead_man.withheld",
+        "cluster.namespace_empty", "cluster.probe_failed", "store.failing", "store.row_unreadable", "dead_man.withheld",
         "dead_man.failed", "config.reload_failed",
     }
 )  # fmt: skip

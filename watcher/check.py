@@ -6,7 +6,7 @@ what was just scaled up looks like what has lost pods: it counts as degraded, an
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -68,8 +68,8 @@ def exit_code(answer: Report) -> int:
     return 2 if Health.UNKNOWN in healths else 0
 
 
-async def live(cluster: Cluster) -> list[DeploymentSnapshot]:
-    """List every scope once; raises ClusterError."""
+async def live(cluster: Cluster) -> Mapping[str, Sequence[DeploymentSnapshot]]:
+    """List every scope once and give what is in each; raises ClusterError."""
     lists: dict[str, Sequence[DeploymentSnapshot]] = {}
     watch = asyncio.create_task(cluster.run())
     try:
@@ -86,7 +86,7 @@ async def live(cluster: Cluster) -> list[DeploymentSnapshot]:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
         await cluster.close()
-    return [snapshot for snapshots in lists.values() for snapshot in snapshots]
+    return lists
 
 
 def from_text(text: str, place: str) -> list[DeploymentSnapshot]:

@@ -191,23 +191,24 @@ def check(
     from watcher.clock import SystemClock
     from watcher.core.policy import HealthPolicy
 
-    clusters, unseen, grace = 1, dict[str, str](), HealthPolicy().scale_up_grace
+    clusters, grace = 1, HealthPolicy().scale_up_grace
+    unseen, empty = dict[str, str](), dict[str, str]()
     if file is not None:
         found = from_text(_read(file), "stdin" if file == "-" else file)
         found = [s for s in found if namespace in (None, s.namespace)]
     else:
         settings = load(config, kubeconfig=kubeconfig, context=context)
-        found, unseen = asyncio.run(_list_live(settings, namespace))
+        found, unseen, empty = asyncio.run(_list_live(settings, namespace))
         clusters, grace = len(settings.clusters), settings.health.scale_up_grace
     if namespace is not None and not (found or unseen):
         raise WatcherError(f"no Deployments in namespace {namespace}")
     answer = judge(found, SystemClock().wall(), grace, fresh=not unseen)
     if output == "json":
-        print_json(asdict(answer) | ({"errors": unseen} if unseen else {}))
+        print_json(asdict(answer) | ({"errors": errors} if (errors := unseen | empty) else {}))
     elif len(unseen) < clusters:
         _print_report(answer, which_cluster=clusters > 1)
-    _tell(unseen.values())
-    raise typer.Exit(2 if unseen else exit_code(answer))
+    _tell([*unseen.values(), *empty.values()])
+    raise typer.Exit(2 if unseen else exit_code(answer) or (2 if empty else 0))
 
 
 @app.command()
@@ -329,29 +330,35 @@ def schema() -> None:
 
 async def _list_live(
     settings: "Config", namespace: str | None
-) -> tuple[list["DeploymentSnapshot"], dict[str, str]]:
-    """What there is, and of each cluster that cannot be asked why."""
+) -> tuple[list["DeploymentSnapshot"], dict[str, str], dict[str, str]]:
+    """What there is; of each cluster that cannot be asked why; in which configured namespaces nothing is."""
     from watcher.adapters import make_cluster
     from watcher.check import live
     from watcher.clock import SystemClock
     from watcher.config.secrets import redact
 
     unseen: dict[str, str] = {}
+    empty: dict[str, str] = {}
 
     async def look(each: "ClusterSettings") -> Sequence["DeploymentSnapshot"]:
         if namespace is not None:
-            each = each.model_copy(update={"namespaces": (namespace,)})
+            only = {"namespaces": (namespace,), "namespaces_exclude": ()}
+            each = each.model_copy(update=only)
         where = f"cluster {each.name}"
         try:
             cluster = make_cluster(each, settings, SystemClock())
             where += f" at {cluster.server}"
-            return await live(cluster)
+            lists = await live(cluster)
         except (ClusterError, ConfigError) as error:
             unseen[each.name] = visible(redact(f"{where}: {error}"))
             return []
+        if namespace is None and (without := [name for name in lists if name and not lists[name]]):
+            noun = "namespace" if len(without) == 1 else "namespaces"
+            empty[each.name] = f"{where}: no Deployments in {noun} {', '.join(sorted(without))}"
+        return [*chain.from_iterable(lists.values())]
 
-    lists = await asyncio.gather(*map(look, settings.clusters))
-    return list(chain.from_iterable(lists)), unseen
+    found = await asyncio.gather(*map(look, settings.clusters))
+    return list(chain.from_iterable(found)), unseen, empty
 
 
 def _read(file: str) -> str:

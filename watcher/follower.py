@@ -81,6 +81,7 @@ class Follower:
         cluster, reporter, now = self.cluster, self.reporter, self.clock.now()
         silent_for, scopes = self.reach.stream_silent_for, cluster.scopes
         self.view = view = ClusterView(cluster.name, scopes, cluster.stream, silent_for, now)
+        view.excluded = cluster.excluded
         self.views.clusters[cluster.name] = view
         self._recorder = recorder = Recorder(
             cluster.name, self.store, self.audiences, reporter.recorded, reporter.store_refused,

@@ -14,6 +14,7 @@ from watcher.core.events import Event
 from watcher.core.ledger import LedgerRow
 from watcher.core.message import Message
 from watcher.core.model import Baseline, DeploymentSnapshot, Json, Subject
+from watcher.core.namespaces import Exclusion
 from watcher.core.outbox import Choice
 from watcher.core.phases import Pending, Phase
 from watcher.core.planning import Audience
@@ -107,6 +108,8 @@ class Cluster(Protocol):
 
     name: str
     """As configured."""
+    excluded: Exclusion
+    """Namespaces of which nothing is shown."""
     selective: bool
     """Whether only some Deployments of a scope are shown, so that a deleted one may still be."""
 

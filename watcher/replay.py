@@ -10,6 +10,7 @@ from typing import Final
 from watcher.core.delivery import DeliveryState
 from watcher.core.events import Edge, Event
 from watcher.core.model import DeploymentSnapshot, Json, Subject
+from watcher.core.namespaces import NOTHING
 from watcher.core.planning import Audience
 from watcher.core.words import rfc3339
 from watcher.errors import StoreError, Unreachable
@@ -56,6 +57,7 @@ class Stage:
 
     name = CLUSTER
     scopes = ("",)
+    excluded = NOTHING
     selective = False
 
     def __init__(self, timeline: Timeline, url: str) -> None:

@@ -26,6 +26,7 @@ _FAILED: Final = {
 }  # fmt: skip
 _STORE: Final = ("", "store")  # no cluster has no name
 _PING: Final = ("", "ping")
+_EMPTY: Final = "no Deployments are shown in it; if there is no such namespace it is the same"
 
 
 class Reporting:
@@ -36,6 +37,8 @@ class Reporting:
         self._metrics = metrics
         self._wrong: dict[tuple[str, ...], str] = {}
         """What fails now, and why: of a cluster its probe, of a scope its watch, the store, the ping."""
+        self._empty = set[tuple[str, str]]()
+        """Namespaces, each with its cluster, of which it is on record that nothing is in them."""
 
     def recorded(self, record: Record) -> None:
         """A decision was committed."""
@@ -82,7 +85,12 @@ class Reporting:
                         "cluster.listed", cluster=cluster, scope=scope, reason=reason,
                         deployments=len(snapshots),
                     )  # fmt: skip
-                case Applied() | Deleted():
+                    if not snapshots and scope:
+                        self._is_empty(cluster, scope)
+                    else:
+                        self._empty.discard((cluster, scope))
+                case Applied(scope=scope) | Deleted(scope=scope):
+                    self._empty.discard((cluster, scope))
                     self._metrics.watch_events.labels(cluster).inc()
                 case Broken(scope=scope, error=error):
                     reason = "ended" if error is None else error.cause_label
@@ -93,6 +101,14 @@ class Reporting:
                         )  # fmt: skip
                 case _:
                     pass
+
+    def _is_empty(self, cluster: str, namespace: str) -> None:
+        """Warn once of a namespace without anything: the API answers the same if there is no such one."""
+        if (cluster, namespace) not in self._empty:
+            self._empty.add((cluster, namespace))
+            audit.emit(
+                "cluster.namespace_empty", cluster=cluster, namespace=namespace, message=_EMPTY
+            )
 
     def probed(self, cluster: str, probe: Probe) -> None:
         """A heartbeat's answer came; only a change is worth a line."""

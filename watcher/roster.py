@@ -32,7 +32,7 @@ class Roster:
             subject = row.subject
             if not subject.is_cluster and not subject.is_digest:
                 self.remembered[subject.uid] = row
-                if not {"", subject.namespace} & self._view.scopes.keys():
+                if not self._view.watches(subject.namespace):
                     self.gone[subject.uid] = Resolution.NOT_WATCHED
 
     def shown(self) -> Sequence[WatchEvent]:
@@ -82,6 +82,7 @@ class Roster:
         known |= {uid for uid, (its, _) in self.unjudged.items() if its == scope}
         saved = self.remembered.items()
         known |= {uid for uid, row in saved if scope in ("", row.subject.namespace)}
+        known -= {uid for uid, why in self.gone.items() if why is Resolution.NOT_WATCHED}
         if missing := known - {s.uid for s in snapshots}:
             names = {(s.namespace, s.name) for s in snapshots}
             for uid in missing:

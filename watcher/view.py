@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from watcher.core.events import Incident
 from watcher.core.model import EPOCH, Assessment, Baseline, DeploymentSnapshot, Health
+from watcher.core.namespaces import NOTHING, Exclusion
 from watcher.core.phases import Clearing, Firing, Pending, Phase
 from watcher.core.transitions import STEADY
 from watcher.errors import ClusterError
@@ -108,9 +109,15 @@ class ClusterView:
     """When the last announced outage ended."""
     complete_at: datetime | None = None
     """When every scope was first listed; None before."""
+    excluded: Exclusion = NOTHING
+    """Namespaces that its scopes leave out."""
 
     def __post_init__(self, names: Sequence[str]) -> None:
         self.scopes: Mapping[str, Scope] = {name: Scope() for name in names}
+
+    def watches(self, namespace: str) -> bool:
+        """Whether one of its scopes shows this namespace, if there is such a one."""
+        return bool({"", namespace} & self.scopes.keys()) and namespace not in self.excluded
 
     def last_byte_at(self) -> datetime | None:
         """The newest byte of any of its streams."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.deployments import ZERO
 from watcher.core.events import Event
 from watcher.core.model import DeploymentSnapshot, Subject
+from watcher.core.namespaces import NOTHING
 from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
 from watcher.errors import StoreError
@@ -23,6 +24,7 @@ class Followed:
 
     name = "prod"
     scopes = ("",)
+    excluded = NOTHING
     selective = False
 
     def __init__(self, clock: ManualClock) -> None:

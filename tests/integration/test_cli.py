@@ -286,6 +286,51 @@ async def test_check_of_a_cluster_that_refuses_is_one_line(
     assert err.count(b"\n") == 1
 
 
+NOTHING = b"no Deployments in namespace "
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "code", "says"),
+    [
+        pytest.param(["shpo"], 2, NOTHING + b"shpo\n", id="mistyped"),
+        pytest.param(["pay", "shpo", "lab"], 2, b"in namespaces lab, shpo\n", id="two of three"),
+        pytest.param(["shop", "shpo"], 1, NOTHING + b"shpo\n", id="some degraded elsewhere"),
+        pytest.param(["pay"], 0, b"", id="there"),
+        pytest.param([], 1, b"", id="all of them"),
+    ],
+)
+async def test_check_tells_of_a_configured_namespace_that_shows_nothing(
+    tmp_path: Path, cluster: FakeApiServer, namespaces: list[str], code: int, says: bytes
+) -> None:
+    """As it does of the one that `-n` asks for: the API answers the same where there is no such one."""
+    one = {"kubeconfig": "kubeconfig", "namespaces": namespaces}
+    (tmp_path / "c.yaml").write_text(json.dumps({"clusters": [one]}))
+    process = await start(tmp_path, "check", "--config", "c.yaml", "-o", "json")
+    out, err = await process.communicate()
+    assert process.returncode == code
+    assert err.endswith(says)
+    assert err.count(b"\n") == bool(says)
+    assert list(json.loads(out).get("errors", {}).values()) == (
+        [err.decode().removeprefix("watcher: ").rstrip()] if says else []
+    )
+    process = await start(tmp_path, "check", "--kubeconfig", "kubeconfig", "-n", "shpo")
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (2, b"watcher: " + NOTHING + b"shpo\n")
+
+
+async def test_check_leaves_out_what_the_configuration_does(
+    tmp_path: Path, cluster: FakeApiServer
+) -> None:
+    """Unless it is what `-n` asks for."""
+    one = {"kubeconfig": "kubeconfig", "namespaces_exclude": ["sh*"]}
+    (tmp_path / "c.yaml").write_text(json.dumps({"clusters": [one]}))
+    for asked, code, names in (((), 0, ["ledger"]), (("-n", "shop"), 1, ["checkout", "web"])):
+        process = await start(tmp_path, "check", "--config", "c.yaml", "-o", "json", *asked)
+        out, _ = await process.communicate()
+        assert process.returncode == code
+        assert sorted(row["name"] for row in json.loads(out)["deployments"]) == names
+
+
 async def test_check_of_several_clusters_tells_them_apart(
     tmp_path: Path, cluster: FakeApiServer
 ) -> None:

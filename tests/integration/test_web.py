@@ -177,8 +177,9 @@ async def test_not_ready_says_which_right_is_missing(world: World) -> None:
 
 async def test_the_apiserver_is_as_the_last_heartbeat_found_it(world: World) -> None:
     cluster = world.cluster()
+    track(cluster, "web")
     stream = {
-        "scope": "", "open": True, "error": None, "resource_version": "17",
+        "scope": "", "open": True, "error": None, "deployments": 1, "resource_version": "17",
         "last_byte_at": "2026-11-22T12:00:00Z", "last_bookmark_at": None,
         "lists": {"start": 1, "expired": 2}, "breaks": {"expired": 2}, "bad_lines": 1,
     }  # fmt: skip

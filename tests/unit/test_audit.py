@@ -14,6 +14,7 @@ import pytest
 from tests.events import BEGAN, CHECKOUT, event, outage
 from tests.logs import captured
 from watcher import audit
+from watcher.cluster.decode import snapshot_from
 from watcher.config.secrets import hide
 from watcher.core.delivery import Delivery, DeliveryState, Outcome, Part
 from watcher.core.events import Edge, Event, Resolution
@@ -25,6 +26,7 @@ from watcher.metrics import Metrics
 from watcher.ports import Applied, Broken, Claim, Deleted, Listed, Opened, Probe, Record
 from watcher.reporting import Reporting
 from watcher.testing.clock import ManualClock
+from watcher.testing.objects import deployment
 from watcher.view import View
 
 DOCS = Path(__file__).parents[2] / "docs" / "audit.md"
@@ -116,6 +118,7 @@ def everything(reporting: Reporting) -> None:
     reporting.superseded(claim().delivery, delivery(event(Edge.UPDATED, 1, 2)))
     reporting.expired(claim(), "http_500")
     reporting.watched("c", (Listed("", ()), Broken("", Expired("too old"))))
+    reporting.watched("c", (Listed("shop", ()),))
     reporting.probed("c", Probe(Unreachable("refused")))
     reporting.probed("c", Probe(None, "v1.36.3", 0.004))
     reporting.dead_man("nobody has been told")
@@ -316,6 +319,20 @@ def test_a_broken_watch_is_told_once_until_it_was_whole_again(
         ("cluster.listed", "unreachable"),
         ("cluster.watch_broken", "unreachable"),
     ]
+
+
+def test_a_namespace_without_anything_is_told_once_until_it_had_something(
+    lines: Lines, reporting: Reporting
+) -> None:
+    """A name with a mistake in it looks just so; of the whole cluster it would be no mistake."""
+    empty, snapshot = Listed("shpo", ()), snapshot_from(deployment("shpo", "a"), "c")
+    reporting.watched("c", (empty, empty, Listed("", ()), Applied("shpo", snapshot)))
+    reporting.watched("c", (Deleted("shpo", snapshot), empty))
+    told = [line for line in lines() if line["event"] == "cluster.namespace_empty"]
+    assert [(line["cluster"], line["namespace"], line["level"]) for line in told] == [
+        ("c", "shpo", "warning")
+    ] * 2
+    assert "if there is no such namespace" in told[0]["message"]
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:

@@ -20,6 +20,7 @@ from watcher.cluster.snapshot import UNDECODABLE
 from watcher.cluster.transport import Ask, Timings, Transport
 from watcher.cluster.watch import ScopeWatch
 from watcher.core.model import EPOCH, DeploymentSnapshot, Subject
+from watcher.core.namespaces import NOTHING, Exclusion
 from watcher.errors import ClusterError, Forbidden, NotFound, Protocol, Unreachable
 from watcher.ports import Broken, Clock, Looked, Probe, Stream, WatchEvent
 
@@ -44,16 +45,17 @@ class KubeCluster:
         *,
         scopes: Sequence[str] = ("",),
         label_selector: str = "",
+        excluded: Exclusion = NOTHING,
         timings: Timings | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """`scopes` are namespaces, or one empty string for all of them."""
-        self.name = name
+        """`scopes` are namespaces, or one empty string for all but the `excluded` ones."""
+        self.name, self.excluded = name, excluded
         self.scopes: Sequence[str] = tuple(dict.fromkeys(scopes)) or ("",)
         self._clock, self._auth, self._timings = clock, auth, timings or Timings()
         self.probe_seconds = self._timings.probe
         """How long a probe waits for its answer."""
-        self._inbox = Inbox()
+        self._inbox = Inbox(excluded=excluded)
         self._transport = Transport(auth, clock, self._timings)
         self._heartbeat = Transport(auth, clock, self._timings)
         self._version, self._version_until = "", EPOCH
@@ -61,7 +63,8 @@ class KubeCluster:
         self._unanswered = False
         self._no_look_before = EPOCH
         self.selective = bool(label_selector)
-        selector = {"labelSelector": label_selector} if label_selector else {}
+        selects = {"labelSelector": label_selector, "fieldSelector": excluded.field_selector}
+        self._selector = selector = {key: value for key, value in selects.items() if value}
         common = (self._transport, self._inbox, clock, self._timings, uniform)
         self.watches = {scope: ScopeWatch(scope, name, selector, *common) for scope in self.scopes}
 
@@ -133,7 +136,7 @@ class KubeCluster:
             await self._auth.current()  # a slow exec plugin is no slow API server
             began = self._clock.now()
             async with asyncio.timeout(self.probe_seconds):
-                await self._heartbeat.page(ask, {"limit": "1"}, self.name)
+                await self._heartbeat.page(ask, {**self._selector, "limit": "1"}, self.name)
         except TimeoutError:
             why = ask.failed(f"no answer in {self.probe_seconds:g} s")
             return Probe(Unreachable(why), self._version)

@@ -66,6 +66,11 @@ Positive = Annotated[Duration, AfterValidator(_positive)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
 Namespace = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+NamespacePattern = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9*?]([a-z0-9*?-]{0,61}[a-z0-9*?])?$"),
+    AfterValidator(rules.check_exclusion),
+]
 Line = Annotated[str, AfterValidator(rules.check_line)]
 _Reference = Annotated[SecretRef, Tag("reference")]
 _StoreUrl = Annotated[Written, AfterValidator(rules.check_store_url), Tag("text")]
@@ -94,6 +99,7 @@ class ClusterSettings(_Settings):
     kubeconfig: Path | None = None
     context: Line | None = None
     namespaces: tuple[Namespace, ...] = ()
+    namespaces_exclude: tuple[NamespacePattern, ...] = ()
     label_selector: Line = ""
     strict_x509: bool = True
 

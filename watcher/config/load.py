@@ -208,6 +208,11 @@ def _across(values: Values) -> Iterator[tuple[Place, str]]:
         for number, name in enumerate(names):
             if name is not None and name in names[:number]:
                 yield (section, number, "name"), f"another one is called {name!r}"
+    for number, cluster in enumerate(_list(values.get("clusters"))):
+        match cluster:
+            case {"namespaces": [*named], "namespaces_exclude": [*left_out]} if named and left_out:
+                words = "only where all are watched: `namespaces` says already which are"
+                yield ("clusters", number, "namespaces_exclude"), words
     route = values.get("route")
     for number, name in enumerate(_list(route.get("sinks") if isinstance(route, dict) else None)):
         if name not in (sinks or ["console"]):

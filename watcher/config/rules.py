@@ -39,6 +39,13 @@ check_mention: Final = _rule(
 )
 
 
+def check_exclusion(pattern: str) -> str:
+    """Return the pattern if it leaves any namespace to be watched; raises ValueError."""
+    if not pattern.strip("*"):
+        raise ValueError("would leave no namespace to be watched")
+    return pattern
+
+
 def check_url(url: str, allow_http: bool) -> str:
     """Return the URL if a message may be sent to it; raises ValueError."""
     check_line(url)

@@ -438,15 +438,18 @@ async def _refusals(
 
 
 def _selection(request: web.Request) -> Callable[[Json], bool]:
-    """Which objects a request is about: its namespace, and equality selectors."""
+    """Which objects a request is about: its namespace, equality selectors, and fields that differ."""
     namespace = request.match_info.get("namespace", "")
     selector = request.query.get("labelSelector", "")
     wanted = dict(term.replace("==", "=").split("=", 1) for term in selector.split(",") if term)
+    fields = request.query.get("fieldSelector", "").split(",")
+    excluded = {term.removeprefix("metadata.namespace!=") for term in fields}
 
     def wants(obj: Json) -> bool:
         metadata = obj["metadata"]
         return (
             namespace in ("", metadata["namespace"])
+            and metadata["namespace"] not in excluded
             and wanted.items() <= (metadata.get("labels") or {}).items()
         )
 

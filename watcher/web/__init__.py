@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -140,7 +141,7 @@ class _Pages(msgspec.Struct, frozen=True):
         if unlisted or not found:
             error = f"the first list is not in yet: {', '.join(unlisted)}"
             return _json({"status": "unknown", "error": error}, 503)
-        if namespace is not None and not any({"", namespace} & c.scopes.keys() for c in found):
+        if namespace is not None and not any(c.watches(namespace) for c in found):
             raise web.HTTPNotFound(text=f"the namespace {_plain(namespace)!r} is not watched")
         told = [row for cluster in found for row in rows(cluster, namespace, now)]
         as_of = min(filter(None, seen))
@@ -169,21 +170,25 @@ class _Pages(msgspec.Struct, frozen=True):
 
 
 def _probed(cluster: ClusterView) -> dict[str, object]:
-    streams = [_stream(scope, cluster) for scope in cluster.scopes]
+    held = Counter(t.scope for t in cluster.tracked.values())
+    streams = [_stream(scope, cluster, held[scope]) for scope in cluster.scopes]
+    about: dict[str, object] = {"streams": streams}
+    if cluster.excluded.patterns:
+        about["namespaces_exclude"] = cluster.excluded.patterns
     if cluster.probe is None:
-        return {"status": "error", "error": "not probed yet", "streams": streams}
+        return {"status": "error", "error": "not probed yet", **about}
     told: dict[str, object] = {"status": "ok", "version": cluster.version}
     if cluster.probe.error is not None:
         told = {"status": "error", "error": _plain(str(cluster.probe.error))}
-    return {**told, "checked_at": cluster.probed_at, "streams": streams}
+    return {**told, "checked_at": cluster.probed_at, **about}
 
 
-def _stream(scope: str, cluster: ClusterView) -> dict[str, object]:
-    """How a list-watch stands; the scope is a namespace, empty for all of them."""
+def _stream(scope: str, cluster: ClusterView, held: int) -> dict[str, object]:
+    """How a list-watch stands and what it holds; the scope is a namespace, empty for all of them."""
     state = cluster.scopes[scope]
     error = None if state.error is None else _plain(str(state.error))
     about = msgspec.structs.asdict(cluster.stream(scope))
-    return {"scope": scope, "open": state.open, "error": error, **about}
+    return {"scope": scope, "open": state.open, "error": error, "deployments": held, **about}
 
 
 def _plain(text: str) -> str:
