@@ -46,6 +46,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     **{f"notification.{outcome}": _NOTIFICATION for outcome in _OUTCOMES},
     "notification.redriven": ("delivery", "event_id", "incident", "sink", "reason", "at", "by"),
     "cluster.listed": ("cluster", "scope", "reason", "deployments"),
+    "cluster.rewound": ("cluster", "scope", "reached", "version", "deployments"),
     "cluster.watch_broken": ("cluster", "scope", "reason", "error"),
     "cluster.namespace_empty": ("cluster", "namespace", "message"),
     "cluster.probe_failed": ("cluster", "reason", "error"),
@@ -75,7 +76,8 @@ _FAULTS: Final = frozenset(
     {
         "notification.deferred", "notification.parked", "notification.abandoned",
         "notification.expired", "sink.failing", "queue.filling", "cluster.watch_broken",
-        "cluster.namespace_empty", "cluster.probe_failed", "store.failing", "store.row_unreadable", "dead_man.withheld",
+        "cluster.namespace_empty", "cluster.rewound", "cluster.probe_failed", "store.failing",
+        "store.row_unreadable", "dead_man.withheld",
         "dead_man.failed", "config.reload_failed",
     }
 )  # fmt: skip

@@ -49,6 +49,10 @@ class Expired(ClusterError):
     """410: the resource version is too old; only a new list helps."""
 
 
+class Rewound(Expired):
+    """The store behind the server is an older copy of the one that was watched."""
+
+
 class Forbidden(ClusterError):
     """403: authenticated, but a right is missing; the message names verb, resource and scope."""
 

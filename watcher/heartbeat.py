@@ -112,15 +112,17 @@ class Heartbeat:
         if phase is before:
             return
         ended = transition is not None and transition.edge in ENDS
-        blind_for = meanwhile = None
+        blind_for, meanwhile, rewound = None, None, False
         if ended and isinstance(before, Firing):
             # After a restart the one is known, before its first failed probe the other.
             since = min(self.view.blind_since or now, before.incident.since)
             blind_for = (now - since).total_seconds()
             meanwhile = None if self._partial else self.meanwhile(since, now)
+            rewound = self.view.rewound_after(since)
         draft = Draft(
-            self._subject, phase, transition=transition, blind_for=blind_for, meanwhile=meanwhile
-        )
+            self._subject, phase, transition=transition, blind_for=blind_for, meanwhile=meanwhile,
+            rewound=rewound,
+        )  # fmt: skip
         try:
             self.view.phase = (await self.recorder.commit([draft], now))[0]
         except StoreError:

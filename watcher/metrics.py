@@ -129,17 +129,20 @@ class Metrics(Collector):
         labels: tuple[str, ...] = ("cluster", "scope")
         silence = _gauge("watch_silence_seconds", "Since a stream's last byte", *labels)
         bad = CounterMetricFamily(f"{_NAMES}_watch_bad_lines", "Unreadable events", labels=labels)
+        back = "Times that the store was found to be an older copy"
+        rewinds = CounterMetricFamily(f"{_NAMES}_store_rewinds", back, labels=labels)
         labels = (*labels, "reason")
         breaks = CounterMetricFamily(f"{_NAMES}_watch_breaks", "Ended streams", labels=labels)
         for name, cluster in self._view.clusters.items():
             for scope in cluster.scopes:
                 stream = cluster.stream(scope)
                 bad.add_metric([name, scope], stream.bad_lines)
+                rewinds.add_metric([name, scope], stream.rewinds)
                 for reason, count in stream.breaks.items():
                     breaks.add_metric([name, scope, reason], count)
                 if stream.last_byte_at is not None:
                     silence.add_metric([name, scope], (now - stream.last_byte_at).total_seconds())
-        yield from (silence, bad, breaks)
+        yield from (silence, bad, rewinds, breaks)
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:

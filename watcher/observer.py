@@ -46,6 +46,8 @@ class Observer:
         self._deadlines = Deadlines()
         self.sight = Sight(self.view, self._deadlines.keep)
         self._seen_at: datetime | None = None
+        self._looked: dict[str, tuple[str, datetime]] = {}
+        """By uid the scope and time of a look since the scope's last list, whatever it has shown."""
         self._drafts: dict[str, Draft] = {}
         """What the present step changes, by uid; committed at its end."""
         self._uncommitted: dict[str, bool] = {}
@@ -82,11 +84,12 @@ class Observer:
                 case Applied():
                     if event.snapshot.uid in self._drafts:
                         await self._commit(now)
-                    self._take(event.scope, event.snapshot, now, listed=False)
+                    self._take(event.scope, event.snapshot, now)
                 case Deleted(snapshot=s):
+                    self._looked.pop(s.uid, None)
                     self.roster.vanish(s.uid, Resolution.DELETED)
-                case Listed(scope=scope, snapshots=snapshots):
-                    self._replace(scope, snapshots, now)
+                case Listed():
+                    self._replace(event, now)
                 case Opened(scope=scope):
                     self.view.scopes[scope].opened()
                 case Broken(scope=scope, error=error):
@@ -147,12 +150,16 @@ class Observer:
             return self._seen_at
         return self.view.blind_since or now
 
-    def _take(self, scope: str, s: DeploymentSnapshot, now: datetime, *, listed: bool) -> None:
-        t = self.view.tracked.get(s.uid)
-        if t is not None and _not_newer(s, t.snapshot):
-            t.scope = scope
-            if s.resource_version == t.snapshot.resource_version:
-                t.confirmed_at = now
+    def _take(
+        self, scope: str, s: DeploymentSnapshot, now: datetime, *, listed: bool = False
+    ) -> None:
+        """Take in what is shown of one; `listed` beats what is known, whatever the versions say."""
+        t, known = self.view.tracked.get(s.uid), self.roster.last_shown(s.uid)
+        if known is not None and (s == known if listed else _not_newer(s, known)):
+            if t is not None:
+                t.scope = scope
+                if s.resource_version == t.snapshot.resource_version:
+                    t.confirmed_at = now
             return
         if self.view.outage is not None:
             self.roster.put_aside(scope, s)
@@ -225,11 +232,25 @@ class Observer:
             return transitions.announce(phase, now)
         return phase, transition
 
-    def _replace(self, scope: str, snapshots: Sequence[DeploymentSnapshot], now: datetime) -> None:
-        """Take in a complete list: whatever it omits is gone."""
-        for s in snapshots:
-            self._take(scope, s, now, listed=True)
-        self.roster.vanish_but(snapshots, scope)
+    def _replace(self, listed: Listed, now: datetime) -> None:
+        """Take in a complete list: whatever it omits is gone.
+
+        It beats all that was learned before it was asked for, since the store may have been put back
+        to an older copy; a look that was asked for later knows more.
+        """
+        scope, asked_at = listed.scope, listed.asked_at or now
+        looked = {uid for uid, (_, at) in self._looked.items() if at > asked_at}
+        for s in listed.snapshots:
+            if s.uid not in looked:
+                self.roster.gone.pop(s.uid, None)
+                self._take(scope, s, now, listed=True)
+            elif (known := self.roster.last_shown(s.uid)) is not None and is_older(
+                known.resource_version, s.resource_version
+            ):
+                self._take(scope, s, now)
+        # A look may show what is not selected any more.
+        self.roster.vanish_but(listed.snapshots, scope, set() if self.selective else looked)
+        self._looked = {uid: look for uid, look in self._looked.items() if look[0] != scope}
         self.view.scopes[scope].listed(now)
         self.sight.listed_at = now
         if self.view.complete_at is None and all(s.listed_at for s in self.view.scopes.values()):
@@ -263,10 +284,12 @@ class Observer:
         if not stale:
             return
         for uid, s in (await self.look(stale)).items():
+            scope = self.view.tracked[uid].scope
+            self._looked[uid] = scope, now
             if s is None or s.uid != uid:
                 self.roster.vanish(uid, Resolution.DELETED if s is None else Resolution.RECREATED)
             else:
-                self._take(self.view.tracked[uid].scope, s, now, listed=False)
+                self._take(scope, s, now)
         await self._conclude(now)
 
     def _may_open(self, t: Tracked, now: datetime) -> bool:

@@ -39,10 +39,15 @@ class Clock(Protocol):
 
 
 class Listed(Struct, frozen=True):
-    """A complete list of one scope: it replaces all that was known of it."""
+    """A complete list of one scope: it replaces all that was known of it when it was asked for."""
 
     scope: str
     snapshots: tuple[DeploymentSnapshot, ...]
+    asked_at: datetime | None = None
+    """By the clock's `now`; None is the moment in which it is taken in."""
+    version: str = ""
+    rewound_from: str = ""
+    """The first list of an older copy of the store: the version that was known before."""
 
 
 class Applied(Struct, frozen=True, gc=False):
@@ -97,6 +102,10 @@ class Stream(Struct):
     breaks: Counter[str] = msgspec.field(default_factory=Counter)
     """How many streams and lists ended, by cause; `ended` is the orderly end."""
     bad_lines: int = 0
+    rewinds: int = 0
+    """How often the store behind the server was found to be an older copy than the one watched."""
+    rewound_at: datetime | None = None
+    """When it was found last."""
 
 
 Looked = Mapping[str, DeploymentSnapshot | None]

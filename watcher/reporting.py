@@ -79,6 +79,12 @@ class Reporting:
         for event in events:
             match event:
                 case Listed(scope=scope, snapshots=snapshots):
+                    if event.rewound_from:
+                        audit.emit(
+                            "cluster.rewound", cluster=cluster, scope=scope,
+                            reached=event.rewound_from, version=event.version,
+                            deployments=len(snapshots),
+                        )  # fmt: skip
                     reason = self._wrong.pop((cluster, scope), "start")
                     self._metrics.relists.labels(cluster, reason).inc()
                     audit.emit(

@@ -1,6 +1,7 @@
 """Which Deployments of a cluster there are: seen, kept from a former process, or gone and not closed yet."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 from watcher.core import transitions
@@ -58,6 +59,13 @@ class Roster:
         self._uids[s.namespace, s.name] = s.uid
         return self.remembered.pop(s.uid, None)
 
+    def last_shown(self, uid: str) -> DeploymentSnapshot | None:
+        """The newest that the server has shown of it, judged or not."""
+        if (aside := self.unjudged.get(uid)) is not None:
+            return aside[1]
+        t = self._view.tracked.get(uid)
+        return t.snapshot if t is not None else None
+
     def put_aside(self, scope: str, s: DeploymentSnapshot) -> None:
         """Keep news that is not to be judged now."""
         self._replaces(s)
@@ -76,14 +84,16 @@ class Roster:
         if uid in self._view.tracked or uid in self.remembered:
             self.gone[uid] = resolution
 
-    def vanish_but(self, snapshots: Sequence[DeploymentSnapshot], scope: str) -> None:
-        """These are all there are in that scope."""
+    def vanish_but(
+        self, snapshots: Sequence[DeploymentSnapshot], scope: str, kept: AbstractSet[str]
+    ) -> None:
+        """These are all there are in that scope, but for those that are known to be there by now."""
         known = {uid for uid, t in self._view.tracked.items() if t.scope == scope}
         known |= {uid for uid, (its, _) in self.unjudged.items() if its == scope}
         saved = self.remembered.items()
         known |= {uid for uid, row in saved if scope in ("", row.subject.namespace)}
         known -= {uid for uid, why in self.gone.items() if why is Resolution.NOT_WATCHED}
-        if missing := known - {s.uid for s in snapshots}:
+        if missing := known - {s.uid for s in snapshots} - kept:
             names = {(s.namespace, s.name) for s in snapshots}
             for uid in missing:
                 recreated = self._name_of(uid) in names

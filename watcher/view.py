@@ -123,6 +123,11 @@ class ClusterView:
         """The newest byte of any of its streams."""
         return max(filter(None, self._heard()), default=None)
 
+    def rewound_after(self, since: datetime) -> bool:
+        """Whether a stream has found the server's store put back to an older copy since then."""
+        found = (self.stream(scope).rewound_at for scope in self.scopes)
+        return any(at is not None and at >= since for at in found)
+
     def in_sight(self, now: datetime) -> bool:
         """A complete list applied, every stream open and not silent, no probe failed since."""
         return len(self._seen(now)) == len(self.scopes)

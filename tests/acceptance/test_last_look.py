@@ -11,7 +11,7 @@ from watcher.ports import Applied, Deleted, Listed, Opened
 UID = "uid-of-web"
 
 
-def shown(version: int, obj: Json) -> DeploymentSnapshot:
+def shown(version: int | str, obj: Json) -> DeploymentSnapshot:
     obj["metadata"]["resourceVersion"] = str(version)
     return snapshot_from(obj, "prod")
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.conftest import asked, opened, spacing, watching
 from watcher.cluster.transport import Silent, keepalive_socket
-from watcher.errors import Expired, Forbidden, Garbled, Protocol, Unreachable
+from watcher.errors import Expired, Forbidden, Garbled, Protocol, Rewound, Unreachable
 from watcher.ports import Applied, Broken, Deleted, Listed, Opened
 from watcher.testing.apiserver import FakeApiServer, Fault, event, status
 from watcher.testing.clock import ManualClock
@@ -472,6 +472,63 @@ async def test_a_slow_consumer_gets_the_latest(server, watch):
     assert [type(e) for e in watched.seen[:4]] == [Listed, Applied, Deleted, Applied]
     assert [e.snapshot.name for e in watched.all(Applied)] == ["a", "c"]
     assert watched.state["a"].desired == 499
+
+
+async def test_a_lower_version_is_another_history(server, watch, clock):
+    """A store put back to an older copy: what is read beside the watch shows it, and all is listed anew."""
+    backup = server.backup()
+    server.delete("shop", "b")
+    watched = await opened(await opened(await watch(scopes=["shop", "elsewhere"])))
+    reached = server.version
+    server.put_back(backup)
+    assert (await watched.cluster.probe()).error is None
+    for _ in range(2):
+        broken = await watched.until(Broken)
+        assert isinstance(broken.error, Rewound)
+    lists = [await watched.until(Listed) for _ in range(2)]
+    assert {(listed.version, listed.rewound_from) for listed in lists} == {
+        (str(backup.version), str(reached))
+    }
+    assert all(listed.asked_at <= clock.now() for listed in lists)
+    await watched.until(Opened)
+    server.set_ready("shop", "b", 0)
+    assert (await watched.applied("b")).available == 0
+    stream = watched.cluster.stream("shop")
+    assert (stream.rewinds, stream.lists) == (1, {"start": 1, "rewound": 1})
+
+
+async def test_what_was_asked_before_is_no_other_history(server, watch):
+    """A probe that was overtaken by events is older than they are, and says nothing of the history."""
+    watched = await opened(await watch())
+    following = watched.cluster.watches[""]
+    before, version = following.history.mark, str(server.version)
+    server.set_ready("shop", "a", 0)
+    await watched.applied("a")
+    following.compare(before, version)
+    server.put_back(server.backup())  # nobody can tell: it is the same
+    assert (await watched.cluster.probe()).error is None
+    server.set_ready("shop", "b", 0)
+    await watched.applied("b")
+    assert len(asked(server, "list")) == 2, "the list and the probe"
+
+
+async def test_a_watch_that_waits_lists_anew(server, clock):
+    """Between two tries, too: the next one is a list, and what it has is believed."""
+    standing = ManualClock(clock.now())
+    async with watching(server, standing) as watched:
+        backup = server.backup()
+        server.set_ready("shop", "a", 0)
+        await opened(watched)
+        server.put_back(backup)
+        server.faults += [Fault("watch", 500)] * 3
+        server.reset_connections()
+        for _ in range(3):
+            await watched.until(Broken)
+            await standing.advance(3)
+        assert (await watched.cluster.probe()).error is None
+        await standing.advance(10)
+        assert (await watched.until(Listed)).rewound_from
+        assert watched.state["a"].available == 3
 
 
 async def test_scopes_do_not_share_trouble(server, clock):

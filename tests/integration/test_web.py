@@ -182,6 +182,7 @@ async def test_the_apiserver_is_as_the_last_heartbeat_found_it(world: World) -> 
         "scope": "", "open": True, "error": None, "deployments": 1, "resource_version": "17",
         "last_byte_at": "2026-11-22T12:00:00Z", "last_bookmark_at": None,
         "lists": {"start": 1, "expired": 2}, "breaks": {"expired": 2}, "bad_lines": 1,
+        "rewinds": 0, "rewound_at": None,
     }  # fmt: skip
     ok = {"status": "ok", "version": "v1.36.3", "checked_at": "2026-11-22T12:00:00Z"}
     assert await world.get("/health/apiserver") == {**ok, "streams": [stream]}

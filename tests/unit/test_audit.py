@@ -119,6 +119,7 @@ def everything(reporting: Reporting) -> None:
     reporting.expired(claim(), "http_500")
     reporting.watched("c", (Listed("", ()), Broken("", Expired("too old"))))
     reporting.watched("c", (Listed("shop", ()),))
+    reporting.watched("c", (Listed("", (), version="289", rewound_from="505"),))
     reporting.probed("c", Probe(Unreachable("refused")))
     reporting.probed("c", Probe(None, "v1.36.3", 0.004))
     reporting.dead_man("nobody has been told")

@@ -518,6 +518,16 @@ def test_sight_restored_names_what_changed_meanwhile() -> None:
     assert message.line.endswith(f"(8 min), meanwhile {counts}"), "what a thread and a channel show"
 
 
+def test_sight_restored_says_that_the_store_is_an_older_copy() -> None:
+    """Whoever restored a backup learns that the watcher has noticed, everybody else that somebody did."""
+    message = say(outage(Edge.RECOVERED, 9, blind_for=480.0, rewound=True), Part.REPLY)
+    words = "The store behind its API server was put back to an older copy"
+    assert words in message.text
+    assert any(note.startswith(words) for note in message.notes)
+    plain = say(outage(Edge.RECOVERED, 9, blind_for=480.0), Part.REPLY)
+    assert words not in plain.text
+
+
 def test_sight_restored_says_that_nothing_happened() -> None:
     """That nothing broke meanwhile is what on-call wants to know first."""
     message = say(outage(Edge.RECOVERED, 9, blind_for=480.0, meanwhile=Meanwhile()), Part.REPLY)

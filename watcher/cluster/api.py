@@ -135,8 +135,9 @@ class KubeCluster:
         try:
             await self._auth.current()  # a slow exec plugin is no slow API server
             began = self._clock.now()
+            marks = [(watch, watch.history.mark) for watch in self.watches.values()]
             async with asyncio.timeout(self.probe_seconds):
-                await self._heartbeat.page(ask, {**self._selector, "limit": "1"}, self.name)
+                page = await self._heartbeat.page(ask, {**self._selector, "limit": "1"}, self.name)
         except TimeoutError:
             why = ask.failed(f"no answer in {self.probe_seconds:g} s")
             return Probe(Unreachable(why), self._version)
@@ -146,8 +147,9 @@ class KubeCluster:
             return Probe(error, self._version)
         latency = (self._clock.now() - began).total_seconds()
         self._unanswered = False
-        for watch in self.watches.values():
+        for watch, mark in marks:
             watch.answered(returned)
+            watch.compare(mark, page.version)
         if self._clock.now() >= self._version_until:
             self._version_until = self._clock.now() + timedelta(seconds=self._timings.version)
             with suppress(ClusterError, TimeoutError, *UNDECODABLE):  # it may be denied to us

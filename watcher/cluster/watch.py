@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
+import msgspec
 import structlog
 from aiohttp import StreamReader
 
 from watcher.cluster.decode import Bookmark, Status, decode_line
+from watcher.cluster.history import History, Mark
 from watcher.cluster.inbox import Inbox
 from watcher.cluster.transport import Ask, Silent, Timings, Transport, error_for
 from watcher.cluster.waits import Waits
 from watcher.core.model import EPOCH, DeploymentSnapshot
-from watcher.errors import ClusterError, Expired, Garbled, Throttled, Unreachable
+from watcher.errors import ClusterError, Expired, Garbled, Rewound, Throttled, Unreachable
 from watcher.ports import Applied, Broken, Clock, Deleted, Listed, Opened, Stream, WatchEvent
 from watcher.view import is_older
 
@@ -48,10 +50,14 @@ class ScopeWatch:
     """The version after which an event came that could not be read."""
     _unreadable: int = 0
     """How many streams in a row such an event has ended."""
+    _streaming: asyncio.Timeout | None = None
+    """Ends the present stream when it is told to."""
     _told_of: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._waits = Waits(self.clock, self.timings, self.uniform, self._failed)
+        cap = timedelta(seconds=self.timings.backoff_cap)
+        self.history = History(self.stream, self.clock, at_most_every=cap)
 
     async def run(self) -> None:
         """List and watch until cancelled; every failure becomes a Broken and another try."""
@@ -71,12 +77,26 @@ class ScopeWatch:
         if not self.stream.resource_version:
             await self._list()
         try:
-            await self._stream()
+            await self._stream_until_doubted()
         except Silent as error:
             self._broke(error)
         else:
             self._broke(None)
         self._unreadable = 0
+
+    def compare(self, mark: Mark, version: str) -> None:
+        """Take in the version of a consistent read that was asked for at `mark` of the history.
+
+        A server whose store was put back to an older copy answers a watch from what is its future
+        with silence for ever: list anew.
+        """
+        if not self.stream.resource_version or not self.history.is_another(mark, version):
+            return  # a list that is needed anyway shows it itself
+        self.history.rewind()
+        if self._streaming is None:
+            self.stream.resource_version, self._blind_by = "", Rewound.cause_label
+        elif not self._streaming.expired():
+            self._streaming.reschedule(asyncio.get_running_loop().time())
 
     def _broke(self, error: ClusterError | None) -> None:
         self.stream.breaks[error.cause_label if error else "ended"] += 1
@@ -91,12 +111,14 @@ class ScopeWatch:
     async def _list(self) -> None:
         """Take a complete list, or nothing: half a list would pass for deletions (W3)."""
         self.stream.lists[self._blind_by] += 1
-        self.stream.resource_version, snapshots = await self._pages(self.timings.page)
-        self.inbox.put([Listed(self.scope, snapshots)])
+        listed = await self._pages(self.timings.page)
+        self.stream.resource_version = listed.version
+        former = self.history.listed(listed.version)
+        self.inbox.put([msgspec.structs.replace(listed, rewound_from=former)])
 
-    async def _pages(self, limit: int) -> tuple[str, tuple[DeploymentSnapshot, ...]]:
+    async def _pages(self, limit: int) -> Listed:
         """Follow `continue` to the end; the version is not asked for, so the list is consistent."""
-        ask, found = Ask("list", self.scope), list[DeploymentSnapshot]()
+        ask, found, asked_at = Ask("list", self.scope), list[DeploymentSnapshot](), self.clock.now()
         params = {**self.selector, **({"limit": str(limit)} if limit else {})}
         page = await self.transport.page(ask, params, self.cluster)
         version = page.version
@@ -109,7 +131,18 @@ class ScopeWatch:
                 if not limit:
                     raise
                 return await self._pages(limit=0)  # in one piece, and of these nothing (W2)
-        return version, (*found, *page.snapshots)
+        return Listed(self.scope, (*found, *page.snapshots), asked_at, version)
+
+    async def _stream_until_doubted(self) -> None:
+        """Watch once, at most until another read shows that the history is another one."""
+        try:
+            async with asyncio.timeout(None) as self._streaming:
+                await self._stream()
+        except TimeoutError:
+            why = "the API server's store was put back to an older copy"
+            raise Rewound(Ask("watch", self.scope).failed(why)) from None
+        finally:
+            self._streaming = None
 
     async def _stream(self) -> None:
         """Watch once; returns on the orderly end and raises ClusterError on any other."""
@@ -190,7 +223,7 @@ class ScopeWatch:
             if batch:
                 self.inbox.put(batch)
             if version != before and not is_older(version, before):
-                self.stream.resource_version = version
+                self.stream.resource_version = self.history.reached = version
                 if batch:  # a real event; a replayed one forgives nothing
                     self._waits.forgive()
 

@@ -25,6 +25,9 @@ _UNSEEN: Final = (
     "Deployments that cannot be seen are not judged until it is back: silence is not health"
 )
 _UNSEEN_THEN: Final = "It happened, or fell due, while the watcher could not see the cluster"
+_REWOUND: Final = (
+    "The store behind its API server was put back to an older copy, so all of it was listed anew"
+)
 _UNSETTLED: Final = "It keeps failing and recovering; no further message until it settles"
 _SILENCED: Final = "A silence has kept this quiet until now"
 
@@ -196,10 +199,12 @@ def _sight_again(event: Event) -> Message:
         words.sentences(
             f"{state}: cluster {cluster} {ended}, the watcher was blind {window}",
             f"Meanwhile {_meanwhile(event.meanwhile, named=True)}",
+            _REWOUND if event.rewound else "",
             _reason_was(event),
         ),
         facts=(Fact("Cluster", cluster), Fact("Blind", window), Fact("Meanwhile", changed)),
         why=_reason_was(event),
+        notes=(_REWOUND,) if event.rewound else (),
         line=f"{state}: cluster {cluster}, blind {window}, meanwhile {changed}",
         lines=tuple(_changed(event)),
     )

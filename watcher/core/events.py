@@ -155,6 +155,8 @@ class Event(Struct, frozen=True, omit_defaults=True):
     """Seconds without sight, on a cluster's restored."""
     meanwhile: Meanwhile | None = None
     """Beside it."""
+    rewound: bool = False
+    """Meanwhile the store behind the API server was put back to an older copy."""
     unseen: bool = False
     """It happened, or fell due, while the cluster could not be seen."""
     still_there: bool = False

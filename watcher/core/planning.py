@@ -35,6 +35,7 @@ class Draft(Struct, frozen=True):
     blind_for: float | None = None
     """Seconds without sight, as on the event."""
     meanwhile: Meanwhile | None = None
+    rewound: bool = False
     unseen: bool = False
     forget: bool = False
     """The subject is gone: its row goes with its last edge."""
@@ -90,7 +91,7 @@ def plan(
             continue
         event = replace(
             edge.event(draft.subject), facts=draft.facts, blind_for=draft.blind_for,
-            meanwhile=draft.meanwhile, unseen=draft.unseen,
+            meanwhile=draft.meanwhile, rewound=draft.rewound, unseen=draft.unseen,
         )  # fmt: skip
         wait = draft.sudden and not calm
         calm = calm and not draft.sudden

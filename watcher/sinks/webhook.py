@@ -136,6 +136,7 @@ def _data(notification: Notification, limit: int) -> Json:
         "opened_at": rfc3339(event.opened_at),
         "duration_seconds": max(0.0, (event.at - event.since).total_seconds()) if ended else None,
         "blind_seconds": event.blind_for,
+        "rewound": event.rewound or None,
         "facts": event.facts and _known(asdict(event.facts)),
         "command": message.command or None,
     }

@@ -70,11 +70,20 @@ class _Change(Struct, frozen=True):
     line: bytes
 
 
+class Backup(Struct, frozen=True):
+    """A copy of the store, as JSON."""
+
+    version: int
+    objects: bytes
+
+
 class _Stream:
     """One open watch: what waits to be written to it."""
 
-    def __init__(self, wants: Callable[[Json], bool]) -> None:
+    def __init__(self, wants: Callable[[Json], bool], since: int) -> None:
         self.wants = wants
+        self.since = since
+        """Nothing up to this version is news to it: from the future it hears nothing, for ever."""
         self.pending: list[bytes] = []
         self.news = asyncio.Event()
 
@@ -84,6 +93,8 @@ class _Stream:
 
     def offer(self, change: _Change) -> None:
         """Put a change, as what it means to a watch with a selector."""
+        if change.version <= self.since:
+            return
         now = change.kind != "DELETED" and self.wants(change.obj)
         before = change.before is not None and self.wants(change.before)
         kind = {(True, True): "MODIFIED", (False, True): "ADDED", (True, False): "DELETED"}
@@ -263,6 +274,21 @@ class FakeApiServer:
         self._history.clear()
         self._lists.clear()
 
+    def backup(self) -> Backup:
+        """Copy the store."""
+        return Backup(self.version, msgspec.json.encode([*self._objects.values()]))
+
+    def put_back(self, backup: Backup) -> None:
+        """Take an older copy for the store: versions are lower from now on, and open watches silent."""
+        for stream in self._streams:
+            stream.since = self.version
+        kept: list[Json] = msgspec.json.decode(backup.objects)
+        self._objects = {(o["metadata"]["namespace"], o["metadata"]["name"]): o for o in kept}
+        self.version = backup.version
+        self._history.clear()
+        self._oldest = self.version
+        self._lists.clear()
+
     def end_streams(self) -> None:
         """End every open watch in order."""
         self.send(_END)
@@ -357,18 +383,15 @@ class FakeApiServer:
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         fault = await self._admit(request, "watch")
         since = int(request.query.get("resourceVersion", "0"))
-        stream = _Stream(_selection(request))
+        stream = _Stream(_selection(request), since)
         if since < self._oldest:
             expired = status(410, "Expired", f"too old resource version: {since}")
             if not self.expired_as_event:
                 raise _failed(expired)
             stream.put(event("ERROR", expired))
             stream.put(_END)
-        elif since > self.version:
-            raise _failed(status(504, "Timeout", "Too large resource version", 1))
         for change in self._history:
-            if change.version > since:
-                stream.offer(change)
+            stream.offer(change)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         response.enable_chunked_encoding()
         await response.prepare(request)
@@ -397,7 +420,8 @@ class FakeApiServer:
                 await self._speaking.wait()
                 if now() >= end:
                     return
-                stream.put(self._bookmark())
+                if stream.since <= self.version:
+                    stream.put(self._bookmark())
             await self._speaking.wait()
             stream.news.clear()
             lines, stream.pending = stream.pending, []
