@@ -129,7 +129,7 @@ async def test_f17(tmp_path):
         w.server.reset_connections()
         await w.pass_time(120)
         assert w.told == ["unreachable"]
-        assert "503 (<html><h1>503 Service Unavailable" in w.received[0][1]["data"]["message"]
+        assert "503 (503 Service Unavailable)" in w.received[0][1]["data"]["message"]
         w.server.faults.clear()
         await w.until(lambda: "restored" in w.told, within=10)
         await w.pass_time(120)

@@ -440,12 +440,12 @@ async def test_old_events_replace_nothing(server, watch):
 
 async def test_a_refusal_is_read_with_care(server, watch):
     """W23, F17: of an error page some text is kept; of a Status its message; of neither much."""
-    page = b"<html>\r\n<h1>503 Service   Unavailable</h1>" + b"x" * 200_000
+    page = b"<html>\r\n<h1>503 Service   Unavailable</h1> No server &lt;here&gt;. " + b"x" * 200_000
     server.faults += [Fault("watch", 503, page), Fault("watch", 500, b"\xff\xfe")]
     watched = await watch()
     error = (await watched.until(Broken)).error
     assert isinstance(error, Unreachable)
-    assert "503 (<html> <h1>503 Service Unavailable</h1>xxx" in str(error)
+    assert "503 (503 Service Unavailable No server <here>. xxx" in str(error)
     assert len(str(error)) < 400
     assert isinstance((await watched.until(Broken)).error, Unreachable)
 

@@ -20,6 +20,7 @@ from watcher import __version__
 from watcher.cluster.auth import Auth
 from watcher.cluster.decode import Page, Status, decode_page, decode_status
 from watcher.cluster.snapshot import UNDECODABLE
+from watcher.core.markup import without_tags
 from watcher.core.retry import parse_retry_after
 from watcher.errors import (
     ClusterError,
@@ -183,7 +184,8 @@ class Transport:
         try:
             status = decode_status(msgspec.json.decode(body))
         except UNDECODABLE:
-            status = Status(message=" ".join(body[:_TEXT].decode(errors="replace").split()))
+            said = without_tags(body.decode(errors="replace")).split()
+            status = Status(message=" ".join(said))
         status = msgspec.structs.replace(status, code=response.status)
         asked = parse_retry_after(response.headers.get("Retry-After"), self._clock.wall())
         return error_for(ask, status, asked)

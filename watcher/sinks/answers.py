@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from watcher.config.secrets import redact as hidden
 from watcher.config.secrets import telling_parts
+from watcher.core.markup import without_tags
 from watcher.core.message import visible
 from watcher.core.retry import parse_retry_after
 from watcher.errors import Outcome, SinkError
@@ -113,5 +114,7 @@ def _telling_parts(secret: str) -> list[str]:
 
 def _quoted(answer: Answer, secrets: Iterable[str]) -> str:
     """`HTTP 503: upstream is down`."""
-    said = visible(redact(answer.body.decode(errors="replace"), secrets), _QUOTED)
+    known = tuple(secrets)
+    said = without_tags(redact(answer.body.decode(errors="replace"), known))
+    said = visible(redact(said, known), _QUOTED)  # a tag may have stood within a secret
     return f"HTTP {answer.status}: {said}" if said else f"HTTP {answer.status}"
