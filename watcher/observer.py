@@ -286,8 +286,10 @@ class Observer:
         for uid, s in (await self.look(stale)).items():
             scope = self.view.tracked[uid].scope
             self._looked[uid] = scope, now
-            if s is None or s.uid != uid:
-                self.roster.vanish(uid, Resolution.DELETED if s is None else Resolution.RECREATED)
+            if isinstance(s, Resolution):
+                self.roster.vanish(uid, s)
+            elif s.uid != uid:
+                self.roster.vanish(uid, Resolution.RECREATED)
             else:
                 self._take(scope, s, now)
         await self._conclude(now)

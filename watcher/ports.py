@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from watcher.core.delivery import Delivery, DeliveryState, Part
-from watcher.core.events import Event
+from watcher.core.events import Event, Resolution
 from watcher.core.ledger import LedgerRow
 from watcher.core.message import Message
 from watcher.core.model import Baseline, DeploymentSnapshot, Json, Subject
@@ -108,8 +108,10 @@ class Stream(Struct):
     """When it was found last."""
 
 
-Looked = Mapping[str, DeploymentSnapshot | None]
-"""By the uid that was asked for what is there under its name now; without an answer it is left out."""
+Looked = Mapping[str, DeploymentSnapshot | Resolution]
+"""By the uid that was asked for what is there under its name now, or else how it ended: `deleted`, or
+`left_scope` where only a list by labels may be asked for, and it shows none. Without an answer it is
+left out."""
 
 
 class Cluster(Protocol):

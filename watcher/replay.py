@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from watcher.core.delivery import DeliveryState
-from watcher.core.events import Edge, Event
+from watcher.core.events import Edge, Event, Resolution
 from watcher.core.model import DeploymentSnapshot, Json, Subject
 from watcher.core.namespaces import NOTHING
 from watcher.core.planning import Audience
@@ -183,7 +183,8 @@ class Stage:
 
     async def look(self, subjects: Sequence[Subject]) -> Looked:
         """What the server has."""
-        return {s.uid: self._objects.get((s.namespace, s.name)) for s in subjects}
+        found = self._objects
+        return {s.uid: found.get((s.namespace, s.name), Resolution.DELETED) for s in subjects}
 
     async def run(self) -> None:
         """There is nothing to run."""

@@ -1,6 +1,6 @@
 """Which Deployments of a cluster there are: seen, kept from a former process, or gone and not closed yet."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from watcher.core.health import facts
 from watcher.core.model import DeploymentSnapshot, Subject
 from watcher.core.phases import Clearing, Firing, Phase
 from watcher.core.planning import Draft
-from watcher.ports import Broken, Listed, Opened, Saved, WatchEvent
+from watcher.ports import Broken, Listed, Looked, Opened, Saved, WatchEvent
 from watcher.view import ClusterView
 
 
@@ -104,16 +104,17 @@ class Roster:
         known, told = map(self._known, uids), self._view.outage is not None
         return [s for s, phase in known if told or isinstance(phase, Firing | Clearing)]
 
-    def left(self, found: Mapping[str, DeploymentSnapshot | None]) -> None:
-        """The server still has some of those that vanished: they are only not selected any more."""
+    def left(self, found: Looked) -> None:
+        """Some of those that vanished the server still has, or does not say: they left the scope."""
         for uid, s in found.items():
-            if s is not None and s.uid == uid:
+            if s.uid == uid if isinstance(s, DeploymentSnapshot) else s is Resolution.LEFT_SCOPE:
                 self.gone[uid] = Resolution.LEFT_SCOPE
 
     def deleted(self) -> list[Change]:
         """What is gone and was watched to the end."""
-        watched = (item for item in self.gone.items() if item[1] is not Resolution.NOT_WATCHED)
-        return [Change(*self._name_of(uid), resolution) for uid, resolution in watched]
+        ends = (Resolution.DELETED, Resolution.RECREATED)
+        gone = (item for item in self.gone.items() if item[1] in ends)
+        return [Change(*self._name_of(uid), resolution) for uid, resolution in gone]
 
     def closings(self, now: datetime) -> Iterator[tuple[str, Draft]]:
         """The last edge of each that is gone."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.deployments import ZERO
 from watcher.core.events import Event
-from watcher.core.model import DeploymentSnapshot, Subject
+from watcher.core.model import Subject
 from watcher.core.namespaces import NOTHING
 from watcher.core.planning import Audience
 from watcher.core.policy import ClusterPolicy, HealthPolicy
@@ -36,7 +36,7 @@ class Followed:
         """Follow it anew, as another process on the same store."""
         self.looks: list[list[str]] = []
         """What was asked for, beside the watch."""
-        self.there: dict[str, DeploymentSnapshot | None] = {}
+        self.there: Looked = {}
         """What is answered then."""
         self.recorded_events: list[Event] = []
         self.last_byte: datetime | None = None

@@ -8,6 +8,7 @@ from tests.acceptance.following import followed
 from tests.acceptance.test_last_look import LOW, OK, UID, shown, start, told
 from tests.acceptance.test_reachability import ERRORS
 from tests.deployments import ZERO, web
+from watcher.core.events import Resolution
 from watcher.core.model import DeploymentSnapshot
 from watcher.ports import Applied, Broken, Listed, Looked, Opened, Probe
 
@@ -74,7 +75,7 @@ async def test_a_deletion_that_the_copy_does_not_know(tmp_path):
     assert found == ["degraded below_minimum", "recovered below_minimum"]
 
 
-GONE: Looked = {UID: None}
+GONE: Looked = {UID: Resolution.DELETED}
 HEALED: Looked = {UID: shown(9, web(3))}
 
 

@@ -5,8 +5,9 @@ import pytest
 from tests.acceptance.following import Followed, followed
 from tests.deployments import Json, stamp, web
 from watcher.cluster.decode import snapshot_from
+from watcher.core.events import Resolution
 from watcher.core.model import DeploymentSnapshot
-from watcher.ports import Applied, Deleted, Listed, Opened
+from watcher.ports import Applied, Deleted, Listed, Looked, Opened
 
 UID = "uid-of-web"
 
@@ -33,12 +34,12 @@ def told(cluster: Followed) -> list[str]:
     return [f"{e.edge} {e.resolution or e.reason}" for e in cluster.recorded_events]
 
 
-ANSWERS: dict[str, tuple[dict[str, DeploymentSnapshot | None], list[str]]] = {
+ANSWERS: dict[str, tuple[Looked, list[str]]] = {
     "it is as it was": ({UID: LOW}, ["degraded below_minimum"]),
     "nobody answers": ({}, ["degraded below_minimum"]),
     "it has healed": ({UID: shown(3, web(3))}, []),
     "it is worse": ({UID: NONE}, ["degraded none_available"]),
-    "it is gone": ({UID: None}, []),
+    "it is gone": ({UID: Resolution.DELETED}, []),
     "it is another one": ({UID: shown(3, web(1, uid="2"))}, []),
     "an older state from a cache": ({UID: OK}, ["degraded below_minimum"]),
 }
@@ -114,7 +115,8 @@ async def test_a_store_that_refuses_makes_no_flood(tmp_path):
 
 GONE = {
     "still there, not selected": ({UID: shown(3, web(1))}, "left_scope"),
-    "not there": ({UID: None}, "deleted"),
+    "not there": ({UID: Resolution.DELETED}, "deleted"),
+    "not there or not selected, nobody may know": ({UID: Resolution.LEFT_SCOPE}, "left_scope"),
     "another one": ({UID: shown(3, web(1, uid="2"))}, "deleted"),
     "nobody answers": ({}, "deleted"),
 }

@@ -2,10 +2,17 @@
 
 import pytest
 
-from tests.integration.conftest import asked
+from tests.integration.conftest import asked, opened
+from watcher.core.events import Resolution
 from watcher.core.model import Subject
+from watcher.ports import Looked
 from watcher.testing.apiserver import Fault
 from watcher.testing.objects import deployment
+
+
+def answers(found: Looked) -> dict[str, str]:
+    """The uid of what is there, or how it ended."""
+    return {uid: s if isinstance(s, Resolution) else s.uid for uid, s in found.items()}
 
 
 def subject(name: str, uid: str = "") -> Subject:
@@ -26,8 +33,8 @@ async def test_a_few_are_asked_for_by_name(server, watch, names):
     """One request each; what is not there is told apart from what was not answered."""
     watched = await watch(label_selector="tier=a")
     found = await watched.cluster.look(names)
-    assert {uid: s and s.uid for uid, s in found.items()} == {
-        "uid-of-a": "uid-of-a", "uid-of-b": "uid-of-b", "uid-of-gone": None,
+    assert answers(found) == {
+        "uid-of-a": "uid-of-a", "uid-of-b": "uid-of-b", "uid-of-gone": "deleted",
     }  # fmt: skip
     assert len(asked(server, "get")) == 3
 
@@ -39,17 +46,49 @@ async def test_what_was_made_anew_has_another_uid(server, watch, names):
     assert found["the-old-one"].uid == "uid-of-a"
 
 
-async def test_many_are_one_list(server, watch, names):
-    """Above twenty at once everything is listed, in pages, whatever the watch selects."""
-    watched = await watch(label_selector="tier=a", timings={"page": 2})
+@pytest.mark.parametrize(
+    ("selector", "others", "verbs", "unlisted"),
+    [
+        pytest.param(
+            "", 18, ["list", "page"], "deleted", id="without a selector the list says all"
+        ),
+        pytest.param("tier=a", 18, ["list"] + ["get"] * 20, "deleted", id="a few are not selected"),
+        pytest.param("tier=a", 19, ["list"], "left_scope", id="many are not selected"),
+    ],
+)
+async def test_many_are_one_list(server, watch, names, selector, others, verbs, unlisted):
+    """Above twenty at once what is selected is listed, in pages; a few that it lacks are asked for."""
+    watched = await opened(await watch(label_selector=selector, timings={"page": 2}))
+    server.requests.clear()
+    more = [subject(f"gone-{n}") for n in range(others)]
+    found = answers(await watched.cluster.look([*names, *more]))
+    assert [seen.verb for seen in server.requests] == verbs
+    assert {seen.query.get("labelSelector", "") for seen in asked(server, "list")} == {selector}
+    there = {"uid-of-a", "uid-of-b"} if unlisted == "deleted" else {"uid-of-a"}
+    assert {uid: answer for uid, answer in found.items() if answer != unlisted} == {
+        uid: uid for uid in there
+    }
+    assert len(found) == 3 + others
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("tier=a", {"uid-of-a": "uid-of-a", "uid-of-b": "left_scope", "uid-of-gone": "left_scope"}),
+        ("", {"uid-of-a": "uid-of-a", "uid-of-b": "uid-of-b", "uid-of-gone": "deleted"}),
+    ],
+    ids=["with a selector", "without"],
+)
+async def test_who_may_not_get_lists_by_name(server, watch, names, selector, expected):
+    """What a list by labels does not show may be there or not: that it was deleted is not claimed."""
+    server.forbidden.add(("get", "shop"))
+    server.insists_on = selector
+    watched = await watch(label_selector=selector)
     await server.until(lambda: server.watches == 1)
     server.requests.clear()
-    more = [subject(f"gone-{n}") for n in range(18)]
-    found = await watched.cluster.look([*names, *more])
-    assert len(found) == 21
-    assert [uid for uid, s in found.items() if s is not None] == ["uid-of-a", "uid-of-b"]
-    assert [seen.verb for seen in server.requests] == ["list", "page"]
-    assert "labelSelector" not in server.requests[0].query
+    assert answers(await watched.cluster.look(names)) == expected
+    fields = {seen.query["fieldSelector"] for seen in asked(server, "list")}
+    assert fields == {"metadata.name=a", "metadata.name=b", "metadata.name=gone"}
 
 
 @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def test_text_tells_the_whole_story(told: Event, part: Part, text: str) -> None:
         pytest.param(SCALED, "Closed (scaled to zero): shop/checkout in prod-eu", id="closed"),
         pytest.param(
             replace(SCALED, resolution=Resolution.LEFT_SCOPE),
-            "Closed (no longer selected by the watcher's configuration): shop/checkout in prod-eu",
+            "Closed (no longer shows up under the watcher's label selector): shop/checkout in prod-eu",
             id="not selected",
         ),
         pytest.param(replace(SCALED, resolution=Resolution.IGNORED), "Closed (ignored from now on): shop/checkout in prod-eu", id="ignored"),

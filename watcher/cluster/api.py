@@ -19,6 +19,7 @@ from watcher.cluster.inbox import Inbox
 from watcher.cluster.snapshot import UNDECODABLE
 from watcher.cluster.transport import Ask, Timings, Transport
 from watcher.cluster.watch import ScopeWatch
+from watcher.core.events import Resolution
 from watcher.core.model import EPOCH, DeploymentSnapshot, Subject
 from watcher.core.namespaces import NOTHING, Exclusion
 from watcher.errors import ClusterError, Forbidden, NotFound, Protocol, Unreachable
@@ -85,45 +86,62 @@ class KubeCluster:
         return self.watches[scope].stream
 
     async def look(self, subjects: Sequence[Subject]) -> Looked:
-        """Ask for each by name, or for more than a few list everything; whatever its labels."""
-        found: dict[str, DeploymentSnapshot | None] = {}
+        """Ask for each by name, whatever its labels; of more than a few, for those no list shows."""
+        found: dict[str, DeploymentSnapshot | Resolution] = {}
         if not subjects or self._clock.now() < self._no_look_before:
             return found
         with suppress(ClusterError, TimeoutError):
             async with asyncio.timeout(self._timings.look):
+                missing = list(subjects)
                 if len(subjects) > _MOST_GETS:
-                    found |= await self._look_through(subjects)
-                else:
-                    await asyncio.gather(*(self._get(subject, found) for subject in subjects))
+                    await self._look_through(subjects, found)
+                    missing = [subject for subject in subjects if subject.uid not in found]
+                    if not self.selective or len(missing) > _MOST_GETS:
+                        found |= {subject.uid: self._unlisted for subject in missing}
+                        missing.clear()
+                await asyncio.gather(*(self._get(subject, found) for subject in missing))
         if len(found) < len(subjects):  # nobody is to wait for such a server again and again
             pause = timedelta(seconds=self._timings.look_again)
             self._no_look_before = self._clock.now() + pause
         return found
 
-    async def _get(self, subject: Subject, found: dict[str, DeploymentSnapshot | None]) -> None:
+    async def _get(
+        self, subject: Subject, found: dict[str, DeploymentSnapshot | Resolution]
+    ) -> None:
         ask = Ask("get", subject.namespace)
         with suppress(ClusterError):
             try:
                 path = f"{ask.path}/{quote(subject.name, safe='')}"
-                s = decode_object(await self._heartbeat.read(ask, {}, path), self.name)
+                seen = [decode_object(await self._heartbeat.read(ask, {}, path), self.name)]
             except NotFound:
-                found[subject.uid] = None
-            else:
+                found[subject.uid] = Resolution.DELETED
+                return
+            except Forbidden:  # an authorizer may allow lists by label alone (KEP-4601)
+                by_name = {"fieldSelector": f"metadata.name={subject.name}"}
+                ask, params = Ask("list", subject.namespace), {**self._selector, **by_name}
+                seen = [*(await self._heartbeat.page(ask, params, self.name)).snapshots]
+                found[subject.uid] = self._unlisted
+            for s in seen:
                 if (s.namespace, s.name) == (subject.namespace, subject.name):
                     found[subject.uid] = s
 
-    async def _look_through(self, subjects: Sequence[Subject]) -> Looked:
-        """Page by page, and keep only what was asked for."""
-        there: dict[tuple[str, str], DeploymentSnapshot] = {}
-        names = {(subject.namespace, subject.name) for subject in subjects}
+    async def _look_through(
+        self, subjects: Sequence[Subject], found: dict[str, DeploymentSnapshot | Resolution]
+    ) -> None:
+        """List page by page what is selected, and keep only what was asked for."""
+        uids = {(subject.namespace, subject.name): subject.uid for subject in subjects}
         for scope in {subject.namespace if "" not in self.scopes else "" for subject in subjects}:
-            params, more = {"limit": str(self._timings.page)}, True
+            params, more = {**self._selector, "limit": str(self._timings.page)}, True
             while more:
                 page = await self._heartbeat.page(Ask("list", scope), params, self.name)
-                there |= {(s.namespace, s.name): s for s in page.snapshots}
-                there = {name: s for name, s in there.items() if name in names}
+                names = ((uids.get((s.namespace, s.name)), s) for s in page.snapshots)
+                found |= {uid: s for uid, s in names if uid is not None}
                 params, more = {**params, "continue": page.next}, bool(page.next)
-        return {s.uid: there.get((s.namespace, s.name)) for s in subjects}
+
+    @property
+    def _unlisted(self) -> Resolution:
+        """What is said of one that no list shows: by its labels it may be there all the same."""
+        return Resolution.LEFT_SCOPE if self.selective else Resolution.DELETED
 
     async def probe(self) -> Probe:
         """Ask for one Deployment on a connection of its own: proof of life and of our rights.

@@ -40,7 +40,7 @@ ENDINGS: Final = {
     Resolution.SCALED_TO_ZERO: "was scaled to zero",
     Resolution.PAUSED: "was paused",
     Resolution.IGNORED: "is ignored from now on",
-    Resolution.LEFT_SCOPE: "is no longer selected by the watcher's configuration",
+    Resolution.LEFT_SCOPE: "no longer shows up under the watcher's label selector",
     Resolution.NOT_WATCHED: "is no longer watched",
 }
 CHANGES: Final = {

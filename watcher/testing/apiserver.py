@@ -142,6 +142,8 @@ class FakeApiServer:
         """The bearer token to ask for; empty lets everybody in."""
         self.forbidden: set[tuple[str, str]] = set()
         """Pairs of verb and namespace (empty: cluster scope) that RBAC refuses."""
+        self.insists_on = ""
+        """A label selector without which an authorizer allows nothing (KEP-4601); empty for none."""
         self.faults: list[Fault] = []
         self.requests: list[Seen] = []
         self.bookmark_every: float | None = 60.0
@@ -335,7 +337,8 @@ class FakeApiServer:
         if self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             raise _failed(status(401, "Unauthorized", "Unauthorized"))
         namespace = request.match_info.get("namespace", "")
-        if ("list" if verb == "page" else verb, namespace) in self.forbidden:
+        selects = self.insists_on in ("", request.query.get("labelSelector")) or verb == "version"
+        if not selects or ("list" if verb == "page" else verb, namespace) in self.forbidden:
             raise _failed(status(403, "Forbidden", f"deployments.apps is forbidden: cannot {verb}"))
         return fault or Fault()
 
@@ -462,18 +465,21 @@ async def _refusals(
 
 
 def _selection(request: web.Request) -> Callable[[Json], bool]:
-    """Which objects a request is about: its namespace, equality selectors, and fields that differ."""
+    """Which objects a request is about: its namespace, equality selectors, its name and no other's
+    namespace."""
     namespace = request.match_info.get("namespace", "")
     selector = request.query.get("labelSelector", "")
     wanted = dict(term.replace("==", "=").split("=", 1) for term in selector.split(",") if term)
     fields = request.query.get("fieldSelector", "").split(",")
     excluded = {term.removeprefix("metadata.namespace!=") for term in fields}
+    names = {term.removeprefix("metadata.name=") for term in fields if "metadata.name=" in term}
 
     def wants(obj: Json) -> bool:
         metadata = obj["metadata"]
         return (
             namespace in ("", metadata["namespace"])
             and metadata["namespace"] not in excluded
+            and metadata["name"] in (names or {metadata["name"]})
             and wanted.items() <= (metadata.get("labels") or {}).items()
         )
 
