@@ -42,35 +42,37 @@ class StoreAlarm:
     async def _look(self, ends: asyncio.TaskGroup) -> None:
         ours, since, worked = True, None, None  # nobody knows of another before the store says so
         told: Event | None = None
-        heard: Sequence[Sink] = ()
+        sinks: Sequence[Sink] = ()
+        heard: Sequence[bool] = ()
         while True:
             error, now = self._view.store_error, self._clock.now()
             if error is not None:
                 since, worked = since or now, None
                 if ours and told is None and now - since >= _HOLD:
-                    told, heard = _failing(error, since, now), tuple(self._sinks)
-                    await asyncio.gather(*(self._tell(sink, told) for sink in heard))
+                    told, sinks = _failing(error, since, now), tuple(self._sinks)
+                    heard = await asyncio.gather(*(self._tell(sink, told) for sink in sinks))
             else:
                 ours, worked = self._view.leading, worked or now
                 if told is None:
                     since = None
                 elif now - worked >= _HOLD:
                     end = _restored(told, worked)
-                    for sink in heard:
-                        ends.create_task(self._end(sink, end))
+                    for sink, took in zip(sinks, heard, strict=True):
+                        ends.create_task(self._end(sink, end, [told] if took else []))
                     since = told = None
             await self._clock.sleep(_LOOK_SECONDS)
 
-    async def _end(self, sink: Sink, event: Event) -> None:
+    async def _end(self, sink: Sink, event: Event, told: Sequence[Event]) -> None:
         for wait in _END_AFTER:
             await self._clock.sleep(wait)
-            if await self._tell(sink, event):
+            if await self._tell(sink, event, told):
                 return
 
-    async def _tell(self, sink: Sink, event: Event) -> bool:
+    async def _tell(self, sink: Sink, event: Event, told: Sequence[Event] = ()) -> bool:
+        """Whether it took it; `told` is what it has taken before."""
         try:
             async with asyncio.timeout(_SEND_SECONDS):
-                await sink.send(notice(sink, event, self._clock.wall()))
+                await sink.send(notice(sink, event, self._clock.wall(), told))
         except (SinkError, TimeoutError):
             return False
         return True

@@ -1,7 +1,10 @@
 """One attempt at a delivery: composed from its claim, and if need be anew or plainer, under its id."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec.structs import replace
 
 from watcher.core.compose import compose
 from watcher.core.delivery import Outcome, Part, delivery_id
@@ -18,17 +21,20 @@ _Trouble = tuple[datetime, str]
 _BUGS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
-async def attempt(sink: Sink, claim: Claim, clock: Clock, in_the_way: _Trouble) -> Json | None:
+async def attempt(
+    sink: Sink, claim: Claim, clock: Clock, in_the_way: _Trouble, told: Sequence[Event] = ()
+) -> Json | None:
     """Send it: anew where the message to follow is gone, and once in plain text.
 
-    Returns the receipt that later parts refer to. Raises SinkError.
+    Of `told` see `Notification`. Returns the receipt that later parts refer to. Raises SinkError.
     """
     part, plain = claim.delivery.part, False
     if part in _FOLLOWERS and claim.thread is None:
         part = Part.POST
     while True:
         try:
-            return await sink.send(_notification(claim, part, plain, clock, in_the_way))
+            made = _notification(claim, part, plain, clock, in_the_way)
+            return await sink.send(replace(made, told=tuple(told)))
         except SinkError as error:
             if error.outcome is Outcome.REPOST and part in _FOLLOWERS:
                 part = Part.POST
@@ -54,11 +60,12 @@ def _notification(
     return Notification(delivery, part, message, event, claim.thread, plain, maybe_since)
 
 
-def notice(sink: Sink, event: Event, now: datetime) -> Notification:
-    """An event for one sink, beside the queue: `now` is wall time."""
+def notice(sink: Sink, event: Event, now: datetime, told: Sequence[Event] = ()) -> Notification:
+    """An event for one sink, beside the queue: `now` is wall time. Of `told` see `Notification`."""
     name, part = sink.traits.name, Part.POST if sink.traits.chat else Part.EVENT
     message = compose(event, latest=event, part=part, now=now)
-    return Notification(delivery_id(event.id, name, part), part, message, event)
+    delivery = delivery_id(event.id, name, part)
+    return Notification(delivery, part, message, event, told=tuple(told))
 
 
 def lateness(claim: Claim, now: datetime, in_the_way: _Trouble) -> tuple[timedelta | None, str]:

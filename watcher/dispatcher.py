@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from watcher.attempt import attempt, lateness
 from watcher.core import words
 from watcher.core.delivery import DeliveryState, Outcome
+from watcher.core.events import Event
 from watcher.core.planning import Audience
 from watcher.core.retry import Failure, Pace, SinkState, settle_failure
 from watcher.errors import Deposed, SinkError, StoreError
@@ -198,9 +199,10 @@ class Dispatcher:
     async def _deliver(self, claim: Claim) -> None:
         began = self.clock.now()
         late, why = lateness(claim, began, self._in_the_way)
+        told = await self._told(claim)
         try:
             async with asyncio.timeout(self.timeout.total_seconds()):
-                receipt = await attempt(self.sink, claim, self.clock, self._in_the_way)
+                receipt = await attempt(self.sink, claim, self.clock, self._in_the_way, told)
         except SinkError as error:
             await self._failed(claim, error)
         except TimeoutError:
@@ -213,6 +215,11 @@ class Dispatcher:
             await self._settle(end, self.state.answered())
             self.reporting.sent(claim, now, now - began)
         del self._in_flight[claim.delivery.incident]
+
+    async def _told(self, claim: Claim) -> Sequence[Event]:
+        if self.sink.traits.restated_every is None:
+            return ()
+        return await self._insist(lambda: self.store.told(self.name, claim.delivery.incident))
 
     async def _failed(self, claim: Claim, error: SinkError) -> None:
         now, part = self.clock.now(), claim.delivery.part

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol, TypedDict, Unpack
+from typing import Final, Protocol, TypedDict, Unpack
 
 import msgspec
 from msgspec import Struct
@@ -293,8 +293,11 @@ class Store(Protocol):
     async def sink_state(self, sink: str) -> SinkState:
         """How the sink stood after the last settlement that said so."""
 
-    async def standing(self, sink: str, since: datetime) -> Sequence[Event]:
-        """Of each incident that the sink was told of, and that has not ended before, the newest."""
+    async def told(self, sink: str, incident: str) -> Sequence[Event]:
+        """What the sink has told of an incident, in order: what it took, but for what was UNTOLD."""
+
+    async def standing(self, sink: str, since: datetime) -> Sequence[Sequence[Event]]:
+        """The same of each incident that has not ended before; none whose end is yet to be sent."""
 
     async def next_due(self, sink: str) -> datetime | None:
         """When the sink's next delivery is due that does not wait for one in flight, if any is."""
@@ -349,6 +352,14 @@ class Traits(Audience, frozen=True):
     """It forgets what it is not told again: see `restating`."""
 
 
+TOLD_AGAIN_FOR: Final = timedelta(minutes=5)
+"""An end is told again and again this long: a peer may have been down when it came."""
+
+
+UNTOLD: Final[Json] = {"untold": True}
+"""The receipt of what newer news have overtaken: the sink took it, and nobody was told."""
+
+
 class Notification(Struct, frozen=True):
     """What a sink is asked to deliver, once."""
 
@@ -361,6 +372,8 @@ class Notification(Struct, frozen=True):
     """Without any formatting: the richer form was refused."""
     maybe_since: datetime | None = None
     """An earlier attempt may have arrived, after this."""
+    told: tuple[Event, ...] = ()
+    """What the sink has of the incident, in order, if it is one that is told again and again."""
 
 
 class Sink(Protocol):

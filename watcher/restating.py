@@ -1,16 +1,13 @@
 """Level-triggered sinks: what stands is told them again and again, for as long as it stands."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Final, Protocol
+from datetime import datetime
+from typing import Protocol
 
 from watcher.attempt import notice
 from watcher.errors import SinkError, StoreError
-from watcher.ports import Clock, Notification, Sink, Store
+from watcher.ports import TOLD_AGAIN_FOR, Clock, Notification, Sink, Store
 from watcher.reporting import Reporting
-
-_ENDED_FOR: Final = timedelta(minutes=5)
-"""An end is told again this long: a peer may have been down when it came."""
 
 
 class LevelSink(Sink, Protocol):
@@ -33,7 +30,7 @@ class Restating:
 
     async def run(self) -> None:
         """Tell, then wait; at the start too, since the sink may have forgotten meanwhile."""
-        every = self._sink.traits.restated_every or _ENDED_FOR
+        every = self._sink.traits.restated_every or TOLD_AGAIN_FOR
         while True:
             await self.step(self._clock.now())
             await self._clock.sleep(every.total_seconds())
@@ -42,8 +39,9 @@ class Restating:
         """Tell once. What fails is counted, and tried again with the next round."""
         name = self._sink.traits.name
         try:
-            standing = await self._store.standing(name, now - _ENDED_FOR)
-            told = [notice(self._sink, event, self._clock.wall()) for event in standing]
+            standing = await self._store.standing(name, now - TOLD_AGAIN_FOR)
+            now = self._clock.wall()
+            told = [notice(self._sink, newest, now, before) for *before, newest in standing]
             if not told and not self._unheard:
                 return  # nothing was asked of the sink, so nothing is known of it
             missed = await self._sink.restate(told)

@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.controlplane.binaries import ControlPlaneUnavailable, cache, go_command, locked, run
@@ -99,11 +99,13 @@ class Peer:
 
 
 @contextlib.contextmanager
-def pair(binary: Path, folder: Path, receiver: str) -> Iterator[tuple[Peer, Peer]]:
+def pair(
+    binary: Path, folder: Path, receiver: str, group_by: Sequence[str] = ("...",)
+) -> Iterator[tuple[Peer, Peer]]:
     """Two that send what they have grouped to `receiver`, a webhook."""
     config = {
         "route": {
-            "receiver": "hook", "group_by": ["..."], "group_wait": "100ms",
+            "receiver": "hook", "group_by": list(group_by), "group_wait": "100ms",
             "group_interval": "500ms",
         },
         "receivers": [

@@ -50,9 +50,9 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def peers(
-    binary: Path, tmp_path: Path, receiver: Receiver
+    request: pytest.FixtureRequest, binary: Path, tmp_path: Path, receiver: Receiver
 ) -> AsyncIterator[tuple[Peer, Peer]]:
-    with_pair = pair(binary, tmp_path, receiver.url)
+    with_pair = pair(binary, tmp_path, receiver.url, getattr(request, "param", ["..."]))
     yield await asyncio.to_thread(with_pair.__enter__)
     await asyncio.to_thread(with_pair.__exit__, None, None, None)
 
@@ -100,6 +100,29 @@ async def test_an_incident_fires_at_both_and_is_resolved(
         await it.passes()
         assert [peer.active for peer in peers] == [[], []]
         await until(receiver, "firing web critical", "resolved web critical")
+
+
+@pytest.mark.parametrize("peers", [["alertname", "cluster", "namespace"]], indirect=True)
+async def test_an_outage_that_was_critical_from_the_start_ends_once(
+    tmp_path: Path, peers: tuple[Peer, Peer], receiver: Receiver
+) -> None:
+    """Grouped as most people do, the alert of a severity that it never had would be listed as well."""
+    sink = sink_for(*peers)
+    async with rig(tmp_path, sink, clock=clock()) as it:
+        await it.opens("web")
+        await it.passes()
+        await until(receiver, "firing web critical")
+        it.clock.set(SystemClock().wall())
+        await it.ends("web")
+        await it.passes()
+        await restating(it, sink).step(it.clock.now())
+        await until(receiver, "firing web critical", "resolved web critical")
+
+
+async def test_nothing_to_say_is_an_answer_still(tmp_path: Path, peers: tuple[Peer, Peer]) -> None:
+    """The end of what nobody was told: that the peers took it shows that they work."""
+    await sink_for(*peers).send(notification(event(Edge.RECOVERED)))
+    assert [peer.names for peer in peers] == [[]] * 2
 
 
 async def test_what_gets_worse_is_one_alert_still(
@@ -173,12 +196,15 @@ async def test_the_late_end_of_an_earlier_incident(peers: tuple[Peer, Peer]) -> 
     newer = replace(newer, at=now, since=began, opened_at=now - timedelta(seconds=1))
     older = event(Edge.RECOVERED, sequence=2, incident="01")
     older = replace(older, at=now - timedelta(minutes=1), since=began, opened_at=began)
-    for one in (newer, older):
-        await sink.send(notification(one))
+    opening = replace(older, edge=Edge.DEGRADED, sequence=1)
+    late = replace(notification(older), told=(opening,))
+    for one in (notification(newer), late):
+        await sink.send(one)
     assert [peer.names for peer in peers] == [["checkout critical"]] * 2
-    await sink.restate([notification(older), notification(newer)])
+    await sink.restate([late, notification(newer)])
     assert [peer.names for peer in peers] == [["checkout critical"]] * 2
-    await sink.send(notification(replace(older, at=now, incident="02")))
+    ended = notification(replace(older, at=now, incident="02"))
+    await sink.send(replace(ended, told=(newer,)))
     assert [peer.names for peer in peers] == [[]] * 2
 
 

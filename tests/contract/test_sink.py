@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tests.events import event, notification, outage
 from tests.fault_server import (
@@ -23,7 +24,7 @@ from tests.fault_server import (
 )
 from watcher.clock import SystemClock
 from watcher.core.delivery import Part
-from watcher.core.events import Edge, Event, Resolution
+from watcher.core.events import ENDS, Edge, Event, Resolution
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Sink
 from watcher.sinks.alertmanager import Alertmanager
@@ -130,6 +131,7 @@ async def test_it_delivers_every_kind_of_event(name: str, told: Event) -> None:
     printed = io.StringIO()
     sender = Sender(SystemClock())
     sent = notification(told, HTTP[name].part if name in HTTP else Part.EVENT)
+    sent = replace(sent, told=(replace(told, edge=Edge.DEGRADED),) if told.edge in ENDS else ())
     status = HTTP[name].status if name in HTTP else 200
     async with (
         FakeSlack(SystemClock(), token=TOKEN) as slack,

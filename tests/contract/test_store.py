@@ -18,7 +18,7 @@ from watcher.core.model import Baseline, Json, Severity, Subject
 from watcher.core.phases import Clearing, Firing, History, Pending, Phase, Steady
 from watcher.core.retry import Breaker, SinkState
 from watcher.errors import StoreError
-from watcher.ports import Claim, Record, Saved, Settlement, Store
+from watcher.ports import UNTOLD, Claim, Record, Saved, Settlement, Store
 from watcher.stores.database import migrate, open_store
 from watcher.stores.sql import SqlStore
 
@@ -284,15 +284,40 @@ async def test_the_queue_of_a_removed_sink(store: Store) -> None:
 
 
 async def test_what_stands_is_what_was_told_and_has_not_ended(store: Store) -> None:
-    """The newest event of each incident that a sink has; an end for a while, to be told again."""
+    """What a sink has taken of each incident; of one that has ended for a while, to be told again."""
     ended = event(2, 2, Edge.RECOVERED)
     for one in (event(1), event(2), ended):
         await store.record(told(one), NOW)
         await deliver(store, "hook")
     await store.record(told(event(3)), NOW)
     await store.record(told(event(4), sink="other"), NOW)
-    assert await store.standing("hook", ended.at - timedelta(seconds=1)) == [event(1), ended]
-    assert await store.standing("hook", ended.at) == [event(1)]
+    just = ended.at - timedelta(seconds=1)
+    assert await store.standing("hook", just) == [[event(1)], [event(2), ended]]
+    assert await store.standing("hook", ended.at) == [[event(1)]]
+    assert await store.told("hook", event(2).incident) == [event(2), ended]
+    assert await store.told("hook", event(3).incident) == []
+
+
+async def test_an_end_that_is_yet_to_be_sent_lets_nothing_stand(store: Store) -> None:
+    """To tell again that it stands would tell of an outage that is over."""
+    ended = event(1, 2, Edge.RECOVERED)
+    await store.record(told(event(1)), NOW)
+    await deliver(store, "hook")
+    await store.record(told(ended), NOW)
+    assert await store.standing("hook", ended.at - timedelta(seconds=1)) == []
+    assert await store.told("hook", ended.incident) == [event(1)]
+
+
+async def test_what_nobody_was_told_is_left_out(store: Store) -> None:
+    """The sink took it after newer news, and its receipt says that it said nothing; no thread either."""
+    first, late = event(1), event(1, 2, Edge.UPDATED)
+    await store.record(told(first, late), NOW)
+    await deliver(store, "hook")
+    await deliver(store, "hook", receipt=UNTOLD)
+    assert await store.told("hook", first.incident) == [first]
+    assert await store.standing("hook", NOW) == [[first]]
+    await store.record(told(event(1, 3, Edge.UPDATED), parts=(Part.EDIT,)), NOW)
+    assert (await claim_one(store)).thread is None, "whatever the sink has become since"
 
 
 async def test_a_post_that_waits_is_taken_into_a_digest(store: Store) -> None:

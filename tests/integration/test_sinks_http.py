@@ -15,6 +15,7 @@ import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 from standardwebhooks import Webhook as Verifier
 
 from tests.events import BEGAN, STALLED, event, notification, outage
@@ -444,12 +445,12 @@ async def test_a_recovery_tells_all_that_a_machine_wants(hook: FaultServer) -> N
     ("told", "pushed"),
     [
         pytest.param(
-            event(Edge.DEGRADED, **STALLED),
+            [event(Edge.DEGRADED, **STALLED)],
             [("warning", "firing", "Degraded: shop/checkout in prod-eu")],
             id="opens",
         ),
         pytest.param(
-            event(Edge.UPDATED, 5, 2, was_critical=True, worsened=True),
+            [event(Edge.DEGRADED, **STALLED), event(Edge.UPDATED, 5, 2, was_critical=True, worsened=True)],
             [
                 ("critical", "firing", "Unavailable: shop/checkout in prod-eu"),
                 (
@@ -460,30 +461,54 @@ async def test_a_recovery_tells_all_that_a_machine_wants(hook: FaultServer) -> N
             id="gets worse",
         ),
         pytest.param(
-            event(Edge.RECOVERED, 12, 3, **STALLED),
+            [event(Edge.DEGRADED, **STALLED), event(Edge.RECOVERED, 12, 3, **STALLED)],
             [("warning", "resolved", "Recovered after 12 min: shop/checkout in prod-eu")],
             id="ends, never critical",
         ),
         pytest.param(
-            event(Edge.RECOVERED, 12, 3, was_critical=True, **STALLED),
+            [event(Edge.DEGRADED), event(Edge.RECOVERED, 12, 2)],
+            [("critical", "resolved", "Recovered after 12 min: shop/checkout in prod-eu")],
+            id="ends, critical from the start",
+        ),
+        pytest.param(
             [
-                ("critical", "resolved", "Recovered after 12 min: shop/checkout in prod-eu"),
-                ("warning", "resolved", "Recovered after 12 min: shop/checkout in prod-eu"),
+                event(Edge.DEGRADED, **STALLED), event(Edge.UPDATED, 5, 2, worsened=True),
+                event(Edge.UPDATED, 6, 3, message="worse"), event(Edge.RECOVERED, 12, 4),
             ],
-            id="ends, was critical",
+            [("critical", "resolved", "Recovered after 12 min: shop/checkout in prod-eu")],
+            id="ends, its warning long resolved",
+        ),
+        pytest.param(
+            [event(Edge.DEGRADED), event(Edge.UPDATED, 5, 2, **STALLED), event(Edge.UPDATED, 6, 3)],
+            [
+                ("critical", "firing", "Unavailable: shop/checkout in prod-eu"),
+                ("warning", "resolved",
+                 "Not over, now critical: Unavailable: shop/checkout in prod-eu"),
+            ],
+            id="eases and gets worse again",
+        ),
+        pytest.param([event(Edge.RECOVERED, 12, 3)], [], id="ends, its opening was given up"),
+        pytest.param(
+            [event(Edge.UPDATED, 5, 3), event(Edge.DEGRADED, **STALLED)], [], id="an opening comes late"
+        ),
+        pytest.param(
+            [event(Edge.DEGRADED), event(Edge.RECOVERED, 9, 3), event(Edge.UPDATED, 5, 2)],
+            [], id="an update comes after the end",
         ),
     ],
 )  # fmt: skip
 async def test_alertmanagers_resolved_is_not_read_as_over(
-    hook: FaultServer, told: Event, pushed: list[tuple[str, str, str]]
+    hook: FaultServer, told: list[Event], pushed: list[tuple[str, str, str]]
 ) -> None:
     """The alert of the former severity ends and says that the outage does not; what never fired does not end."""
-    sender = Sender(ManualClock(told.at))
-    await Alertmanager("am", sender, urls=[lambda: hook.url]).send(notification(told))
+    *before, now = told
+    sender = Sender(ManualClock(now.at))
+    one = replace(notification(now), told=tuple(before))
+    await Alertmanager("am", sender, urls=[lambda: hook.url]).send(one)
     alerts = [
         (
             alert["labels"]["severity"],
-            "firing" if datetime.fromisoformat(alert["endsAt"]) > told.at else "resolved",
+            "firing" if datetime.fromisoformat(alert["endsAt"]) > now.at else "resolved",
             alert["annotations"]["summary"],
         )
         for alert in json.loads(hook.requests[0].body)

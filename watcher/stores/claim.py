@@ -232,7 +232,8 @@ def _replace(db: Connection, found: Sequence[rows.Row], choice: Choice, now: dat
 
 def _thread(db: Connection, row: rows.Row) -> Json | None:
     """The receipt of the incident's newest message."""
-    posted = select(_d.receipt).where(_d.incident == row["incident"], _d.sink == row["sink"])
+    mine = (_d.incident == row["incident"], _d.sink == row["sink"], _d.part != Part.EVENT)
+    posted = select(_d.receipt).where(*mine)
     newest = posted.order_by(_d.settled_at.desc(), _d.sequence.desc())
     receipt = db.scalars(newest.where(_d.receipt.is_not(None)).limit(1)).first()
     return rows.readable(rows.receipt, receipt)

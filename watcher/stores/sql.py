@@ -1,7 +1,8 @@
 """The record in a SQL database: each method is one transaction, all of them in one thread."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -20,14 +21,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from watcher.core.delivery import DeliveryState, Part
-from watcher.core.events import Event
+from watcher.core.events import ENDS, Event
 from watcher.core.ledger import UNSETTLED
 from watcher.core.model import EPOCH
 from watcher.core.outbox import Choice
 from watcher.core.retry import LONGEST_WAIT, SinkState
-from watcher.ports import Claim, Queued, Record, Saved, Settlement
+from watcher.ports import UNTOLD, Claim, Queued, Record, Saved, Settlement
 from watcher.stores import rows
-from watcher.stores.claim import NEWEST, NEXT_DUE, add_new, compact, take
+from watcher.stores.claim import NEXT_DUE, add_new, compact, take
 from watcher.stores.ledger import Ledger
 from watcher.stores.schema import Instant, clusters, deliveries, events, incidents, phases, sinks
 
@@ -38,6 +39,14 @@ _rival = deliveries.alias().c
 _OPEN = _d.settled_at.is_(None)
 _FORGET = delete(phases).where(
     phases.c.cluster == bindparam("of_cluster"), phases.c.uid == bindparam("of_uid")
+)
+
+_TOLD = (
+    select(incidents.c.id, incidents.c.ended_at, events.c.body, _d.receipt)
+    .join(deliveries, _d.incident == incidents.c.id)
+    .join(events, events.c.id == _d.event)
+    .where(_d.state == DeliveryState.DELIVERED)
+    .order_by(incidents.c.id, _d.sequence)
 )
 
 _ASIDE: Final = "unreadable/"
@@ -175,11 +184,22 @@ class SqlStore(Ledger):
         kept = await self._read(lambda db: db.scalar(found))
         return rows.readable(rows.sink_state, kept) or SinkState()
 
-    async def standing(self, sink: str, since: datetime) -> Sequence[Event]:
-        i = incidents.c
-        delivered = _d.state == DeliveryState.DELIVERED
-        told = exists().where(_d.incident == i.id, _d.sink == sink, delivered)
-        return await self._events(NEWEST.where(i.ended_at.is_(None) | (i.ended_at > since), told))
+    async def told(self, sink: str, incident: str) -> Sequence[Event]:
+        found = _TOLD.where(_d.sink == sink, _d.incident == incident)
+        rows_of_it = await self._read(lambda db: db.execute(found).all())
+        return _told((body, receipt) for _, _, body, receipt in rows_of_it)
+
+    async def standing(self, sink: str, since: datetime) -> Sequence[Sequence[Event]]:
+        ended_at = incidents.c.ended_at
+        found = _TOLD.where(_d.sink == sink, ended_at.is_(None) | (ended_at > since))
+        there = await self._read(lambda db: db.execute(found).all())
+        told = []
+        for (_, ended), of_it in groupby(there, key=lambda row: (row[0], row[1])):
+            events_of_it = _told((body, receipt) for _, _, body, receipt in of_it)
+            # One whose end is yet to be sent neither stands nor has ended there.
+            if events_of_it and (ended is None or events_of_it[-1].edge in ENDS):
+                told.append(events_of_it)
+        return told
 
     async def next_due(self, sink: str) -> datetime | None:
         due = await self._read(lambda db: db.scalar(NEXT_DUE, {"of_sink": sink}))
@@ -220,6 +240,16 @@ class SqlStore(Ledger):
     def _tell(self, table: str, damaged: Sequence[str]) -> None:
         for key in damaged:
             self.unreadable(table, key)
+
+
+def _told(found: Iterable[tuple[str, str | None]]) -> list[Event]:
+    """Of one incident, each event once: it may have been a post and a reply."""
+    told = {
+        body: rows.readable(rows.event, body)
+        for body, receipt in found
+        if rows.readable(rows.receipt, receipt) != UNTOLD
+    }
+    return [event for event in told.values() if event is not None]
 
 
 def _set_aside(db: Connection, cluster: str, uids: Sequence[str]) -> None:
