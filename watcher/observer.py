@@ -12,7 +12,7 @@ from watcher.core.digests import GATHER, STORM_SIZE, STORM_WINDOW
 from watcher.core.events import OPENINGS, Edge, Meanwhile, Resolution, Transition
 from watcher.core.health import assess, facts, fault_asserted_at, hold
 from watcher.core.meanwhile import Seen, report
-from watcher.core.model import EPOCH, SETTLED, DeploymentSnapshot, Health, Subject
+from watcher.core.model import EPOCH, SETTLED, Baseline, DeploymentSnapshot, Health, Subject
 from watcher.core.phases import Clearing, Firing, Pending, Steady
 from watcher.core.planning import Draft
 from watcher.core.policy import HealthPolicy
@@ -138,8 +138,8 @@ class Observer:
             t, saved = self.view.tracked.get(uid), self.roster.remembered.get(uid)
             promised = (saved.baseline if saved else None) or baseline.NOTHING_KNOWN
             if t is not None:
-                promised = baseline.notice(t.baseline, t.snapshot, t.verdict, s, now)
-            kept, verdict = t or saved, assess(s, promised, now, self.policy)
+                promised = self._notice(t, s, now, seeded=True)
+            kept, verdict = t or saved, assess(s, promised, now, self._policy_of(s))
             phase, before = kept.phase if kept else None, t.snapshot if t else None
             seen.append(Seen(phase, before, s, verdict))
         return report(seen, self.roster.deleted(), blind_from)
@@ -165,24 +165,29 @@ class Observer:
             self.roster.put_aside(scope, s)
             return
         seeded = listed or self.sight.is_lost(scope)
-        if t is not None:
-            t.scope, t.confirmed_at = scope, now
-            if _nothing_new(t, s, now):
-                t.snapshot = s
-                return
-            self._judge(t, s, now, seeded=seeded)
-        else:
+        if t is None:
             self._meet(scope, s, now, seeded=seeded)
+            return
+        t.scope = scope
+        if _nothing_new(t, s, now):
+            t.snapshot = s
+        else:
+            self._judge(t, s, now, seeded=seeded)
+        t.confirmed_at = now
 
     def _meet(
         self, scope: str, s: DeploymentSnapshot, now: datetime, *, seeded: bool, anew: bool = False
     ) -> None:
         """See a Deployment for the first time in this process."""
+        seen_at = (self.view.blind_since or now) if seeded else None
+        left = self.roster.inherited(s, now, self.policy, seen_at)
         saved = self.roster.meet(s)
         promised, phase = (saved.baseline, saved.phase) if saved else (None, transitions.STEADY)
         away = now - self._seen_at if saved and self._seen_at else timedelta(0)
         known = promised or baseline.NOTHING_KNOWN
         known = baseline.resume(known, phase, s, now, max(away, timedelta(0)))
+        if promised is None and left is not None:
+            known = replace(known, shortfall=left)
         t = Tracked(scope, s, UNJUDGED, known, now, now, phase, promised)
         self.view.tracked[s.uid] = t
         self._judge(t, s, now, seeded=seeded, anew=anew)
@@ -194,10 +199,10 @@ class Observer:
         before, stored = t.verdict, t.phase
         if anew:
             t.phase = transitions.restart_clearing(stored, now, self.policy)
-        known = baseline.notice(t.baseline, t.snapshot, before, s, now)
-        verdict = assess(s, known, now, self.policy)
+        known = self._notice(t, s, now, seeded=seeded)
+        verdict = assess(s, known, now, self._policy_of(s))
         t.snapshot, t.verdict = s, verdict
-        t.baseline = baseline.settle(known, s, verdict, now)
+        t.baseline = baseline.settle(t.baseline, known, s, verdict, now)
         if verdict.health is not before.health:
             t.since = now
         must_save = before.health in SETTLED and verdict.health not in SETTLED
@@ -206,6 +211,23 @@ class Observer:
         if verdict.health is Health.DEGRADED or not isinstance(t.phase, Steady) or s.annotations:
             step = self._move(t, now, seeded=seeded, timed=timed)
         self._draft(t, step, now, must_save)
+
+    def _notice(
+        self, t: Tracked, s: DeploymentSnapshot, now: datetime, *, seeded: bool
+    ) -> Baseline:
+        """What is known of it with a new snapshot; what a condition dates was not seen happen."""
+        seen_at = None
+        if seeded and t.verdict is UNJUDGED:
+            known = t.saved is not None or t.baseline.shortfall is not None
+            seen_at = self.view.blind_since or self._seen_at if known else None
+            seen_at = seen_at or EPOCH
+        elif seeded:
+            seen_at = self.view.blind_since or t.confirmed_at
+        recovered_for = self.policy.recovered_for
+        return baseline.notice(t.baseline, t.snapshot, s, now, recovered_for, seen_at)
+
+    def _policy_of(self, s: DeploymentSnapshot) -> HealthPolicy:
+        return annotations.read(s.annotations).apply(self.policy) if s.annotations else self.policy
 
     async def _judge_again(self, now: datetime) -> None:
         """Judge by a new policy: a hold that is under way takes its length from it."""
@@ -224,6 +246,7 @@ class Observer:
         phase, transition = transitions.observe(
             t.phase, verdict, now, policy, s.subject, blind=self.sight.is_lost(t.scope),
             hold=timedelta(0) if timed else hold(s, verdict, policy),
+            began=baseline.began_at(t.baseline, verdict),
             seed=fault_asserted_at(s, verdict) if seeded else None,
         )  # fmt: skip
         if transition is not None and transition.edge is not Edge.UPDATED:
@@ -368,7 +391,7 @@ class Observer:
         for (uid, draft), phase in zip(drafts.items(), phases, strict=True):
             self._uncommitted.pop(uid, None)
             if draft.forget:
-                self.roster.forget(uid)
+                self.roster.forget(uid, now, self.policy)
             else:
                 t = self.view.tracked[uid]
                 t.phase, t.saved = phase, draft.baseline

@@ -7,9 +7,11 @@ from datetime import datetime
 from watcher.core import transitions
 from watcher.core.events import Change, Resolution
 from watcher.core.health import facts
-from watcher.core.model import DeploymentSnapshot, Subject
+from watcher.core.model import DeploymentSnapshot, Shortfall, Subject
 from watcher.core.phases import Clearing, Firing, Phase
 from watcher.core.planning import Draft
+from watcher.core.policy import HealthPolicy
+from watcher.core.shortfall import inherited
 from watcher.ports import Broken, Listed, Looked, Opened, Saved, WatchEvent
 from watcher.view import ClusterView
 
@@ -24,6 +26,8 @@ class Roster:
         """News that came in during an outage of the cluster, with its scope."""
         self.gone: dict[str, Resolution] = {}
         """Vanished subjects whose end is not committed yet."""
+        self._left: dict[tuple[str, str], tuple[datetime, Shortfall]] = {}
+        """By name, what those that are gone had served until when, for whoever comes after them."""
         self._view = view
         self._uids: dict[tuple[str, str], str] = {}
 
@@ -33,6 +37,7 @@ class Roster:
             subject = row.subject
             if not subject.is_cluster and not subject.is_digest:
                 self.remembered[subject.uid] = row
+                self._uids[subject.namespace, subject.name] = subject.uid
                 if not self._view.watches(subject.namespace):
                     self.gone[subject.uid] = Resolution.NOT_WATCHED
 
@@ -65,6 +70,26 @@ class Roster:
             return aside[1]
         t = self._view.tracked.get(uid)
         return t.snapshot if t is not None else None
+
+    def inherited(
+        self, s: DeploymentSnapshot, now: datetime, policy: HealthPolicy, seen_at: datetime | None
+    ) -> Shortfall | None:
+        """What its predecessor of the same name served, if that is gone for a moment only.
+
+        `seen_at` is given when that was out of sight, and is when it was last in sight.
+        """
+        name, at = (s.namespace, s.name), now
+        if (former := self._uids.get(name)) is None:
+            at, left = self._left.pop(name, (now, None))
+            return left if now - at < policy.nothing_serves_for else None
+        known = self._view.tracked.get(former)
+        saved = self.remembered.get(former)
+        served = known.baseline if known is not None else saved.baseline if saved else None
+        if served is None or former == s.uid:
+            return None
+        if seen_at is not None:  # nothing dates its end but what came after it
+            at = min(max(s.created_at or now, seen_at), now)
+        return inherited(served, at, now, policy.recovered_for)
 
     def put_aside(self, scope: str, s: DeploymentSnapshot) -> None:
         """Keep news that is not to be judged now."""
@@ -127,14 +152,25 @@ class Roster:
             draft = Draft(subject, end, None, edge, last, unseen=unseen, forget=True, before=phase)
             yield uid, draft
 
-    def forget(self, uid: str) -> None:
+    def forget(self, uid: str, now: datetime, policy: HealthPolicy) -> None:
         """Its end is committed."""
         name = self._name_of(uid)
         if self._uids.get(name) == uid:
             del self._uids[name]
+            self._leave(name, uid, now, policy)
         self._view.tracked.pop(uid, None)
         self.remembered.pop(uid, None)
         self.gone.pop(uid, None)
+
+    def _leave(self, name: tuple[str, str], uid: str, now: datetime, policy: HealthPolicy) -> None:
+        kept = policy.nothing_serves_for
+        while self._left and now - next(iter(self._left.values()))[0] >= kept:
+            del self._left[next(iter(self._left))]
+        if (t := self._view.tracked.get(uid)) is not None:
+            left = inherited(t.baseline, now, now, policy.recovered_for)
+            self._left.pop(name, None)
+            if left is not None:
+                self._left[name] = now, left
 
     def _name_of(self, uid: str) -> tuple[str, str]:
         subject, _ = self._known(uid)

@@ -43,8 +43,8 @@ class Tracked:
     def degraded_since(self) -> datetime:
         """The true start of what is wrong, else since when its health is what it is."""
         match self.phase:
-            case Pending(since=since):
-                return since
+            case Pending(began=began):
+                return began
             case Firing(incident=incident) | Clearing(incident=incident):
                 return incident.since
             case _:

@@ -69,7 +69,7 @@ HOLDS: dict[str, Timeline] = {
     "healed at the very instant": ([START, see(10, LOW), see(70, OK)],
         [DEGRADED, "130 A recovered below_minimum warning since 10"]),
     "progressing cancels": ([START, see(10, LOW), see(30, SHORT), see(40, LOW)],
-        ["100 A degraded below_minimum warning since 40"]),
+        ["100 A degraded below_minimum warning since 10"]),
     "an unobserved spec keeps it": (
         [START, see(10, LOW), see(30, UNSEEN), see(50, web(1, generation=2))],
         [DEGRADED]),
@@ -90,7 +90,7 @@ HOLDS: dict[str, Timeline] = {
         [{"policy": {"none_available_for": "2m"}}, START, see(10, LOW), see(30, NONE)],
         ["70 A degraded none_available critical since 10"]),
     "paused cancels": ([START, see(10, LOW), see(30, web(paused=True)), see(40, LOW)],
-        ["100 A degraded below_minimum warning since 40"]),
+        ["100 A degraded below_minimum warning since 10"]),
     "a policy of its own": ([{"policy": {"degraded_for": "2m"}}, START, see(10, LOW)],
         ["130 A degraded below_minimum warning since 10"]),
 }  # fmt: skip
@@ -181,7 +181,7 @@ ANNOTATIONS: dict[str, Timeline] = {
         []),
     "ignored before anybody was told": ([START, see(10, LOW), see(30, web(1, ignore="true"))], []),
     "ignore taken off": ([START, see(10, web(1, ignore="true")), see(200, LOW)],
-        ["260 A degraded below_minimum warning since 200"]),
+        ["260 A degraded below_minimum warning since 10"]),
     "ignore that is neither": ([START, see(10, web(1, ignore="perhaps"))], [DEGRADED]),
     "ignore false": ([START, see(10, web(1, ignore="false"))], [DEGRADED]),
     "silenced, and open when that ends": ([START, see(10, QUIET_LOW), see(400, OK)],
@@ -253,7 +253,7 @@ NOISE: dict[str, Timeline] = {
     "a clean Recreate rollout": (
         [listed(0, web(recreate=True)), see(10, web(3, updated=0, total=3, recreate=True)),
          see(11, web(0, updated=0, recreate=True)),
-         see(12, web(0, recreate=True, reason="ReplicaSetUpdated")), see(600, web(recreate=True))],
+         see(12, web(0, recreate=True, reason="ReplicaSetUpdated")), see(310, web(recreate=True))],
         []),
     "no uid, no version": (
         [listed(0, bare(3), bare(3, "api")), see(10, bare(1)), see(20, bare(3, "api"))],

@@ -40,7 +40,7 @@ SIGHTS: dict[str, Timeline] = {
         ["0 A degraded rollout_stalled warning since -300"]),
     "a failure half a minute old": (
         [listed(0, web(1, updated=1, failure="exceeded quota", failed=-30))],
-        ["30 A degraded pods_not_created warning since -30"]),
+        ["30 A degraded pods_not_created warning since -3600"]),
     "only a start or a thaw believes a condition": ([START, see(10, web(0, turned=-7200))],
         ["40 A degraded none_available critical since 10"]),
     "healthy ones are no news": ([listed(0, OK, web(name="api"), ZERO_PODS)], []),
@@ -53,9 +53,9 @@ RESTARTS: dict[str, Timeline] = {
     "twenty times": ([START, see(10, LOW), *map(restart, range(15, 95, 4)), see(100, OK)],
         [DEGRADED, "160 A recovered below_minimum warning since 10"]),
     "a start that is stored stands": ([START, see(10, web(1, turned=5)), restart(30)], [DEGRADED]),
-    "a later outage moves it": (
+    "a later outage moves the hold": (
         [START, see(10, LOW), restart(20, away=30), see(40, web(1, turned=35))],
-        ["95 A degraded below_minimum warning since 35"]),
+        ["95 A degraded below_minimum warning since 10"]),
     "the hold ran out while away": ([START, see(10, LOW), restart(20, away=100)],
         ["120 A degraded below_minimum warning since 10"]),
     "healed while away": ([*FIRING, restart(100, away=200), see(150, OK)],

@@ -22,26 +22,26 @@ from tests.acceptance.timelines import (
 )
 from tests.deployments import Json, having, web
 
-GRACE_OVER = "610 A degraded below_minimum warning since 610"
+GRACE_OVER = "610 A degraded below_minimum warning since 10"
 RAISES: dict[str, Timeline] = {
     "not met": ([START, see(10, web(3, 30))], [GRACE_OVER]),
     "not quite met": ([START, see(10, web(3, 30)), see(500, web(28, 30))], [GRACE_OVER]),
     "met": ([START, see(10, web(3, 30)), see(500, web(30, 30))], []),
     "capacity lost meanwhile": ([START, see(10, web(3, 30)), see(100, web(1, 30))],
-        ["160 A degraded below_minimum warning since 100"]),
+        ["160 A degraded below_minimum warning since 10"]),
     "from zero": ([listed(0, ZERO_PODS), see(10, web(0, 3))],
-        ["610 A degraded none_available critical since 610"]),
+        ["610 A degraded none_available critical since 10"]),
     "raised again": ([START, see(10, web(3, 30)), see(300, web(3, 40))],
-        ["900 A degraded below_minimum warning since 900"]),
+        ["900 A degraded below_minimum warning since 10"]),
     "lowered, and still raised": ([START, see(10, web(3, 30)), see(300, web(3, 5))], [GRACE_OVER]),
     "lowered to what it was, and raised again": (
         [START, see(10, web(3, 30)), see(100, SHORT), see(650, web(3, 30))],
-        ["1250 A degraded below_minimum warning since 1250"]),
+        ["1250 A degraded below_minimum warning since 650"]),
     "never settled before": ([listed(0, web(9, 10)), see(10, web(9, 30))], [GRACE_OVER]),
     "never settled before, and capacity lost": ([listed(0, web(9, 10)), see(10, web(8, 30))],
         [DEGRADED]),
-    "raised while away": ([START, restart(10, away=50), see(20, web(3, 30))],
-        ["660 A degraded below_minimum warning since 660"]),
+    "raised while away": ([START, restart(10, away=50), see(20, web(3, 30, turned=20))],
+        ["660 A degraded below_minimum warning since 20"]),
     "raised while away, and capacity lost": (
         [START, restart(10, away=50), see(20, web(1, 30, turned=20))],
         ["80 A degraded below_minimum warning since 20"]),
@@ -49,40 +49,40 @@ RAISES: dict[str, Timeline] = {
         [START, see(10, web(3, 30, generation=2, observed=1)), see(40, web(3, 30, generation=2))],
         [GRACE_OVER]),
     "put off by a blip": ([START, see(10, web(3, 30)), down(100), up(130)],
-        ["640 A degraded below_minimum warning since 640"]),
+        ["640 A degraded below_minimum warning since 10"]),
     "put off by an outage": ([START, see(10, web(3, 30)), down(100), up(200)],
         ["135 A cluster unreachable since 105", "225 A cluster restored since 105",
-         "710 B degraded below_minimum warning since 710"]),
+         "710 B degraded below_minimum warning since 10"]),
     "not by a restart": ([START, see(10, web(3, 30)), restart(100)], [GRACE_OVER]),
     "put off by time away": ([START, see(10, web(3, 30)), restart(100, away=50)],
-        ["660 A degraded below_minimum warning since 660"]),
+        ["660 A degraded below_minimum warning since 10"]),
     "a grace of its own": ([{"policy": {"scale_up_grace": "2m"}}, START, see(10, web(3, 30))],
-        ["130 A degraded below_minimum warning since 130"]),
+        ["130 A degraded below_minimum warning since 10"]),
 }  # fmt: skip
 
 
-def stuck(at: float) -> str:
-    return f"{at} A degraded no_progress warning since {at}"
+def stuck(at: float, since: float = 10) -> str:
+    return f"{at} A degraded no_progress warning since {since}"
 
 
 PROGRESS: dict[str, Timeline] = {
     "a rollout that hangs": ([START, see(10, ROLLING)], [stuck(910)]),
-    "nine of ten": ([listed(0, web(9, 10))], [stuck(900)]),
+    "nine of ten": ([listed(0, web(9, 10))], [stuck(900, 0)]),
     "a spec that is never observed": ([START, see(10, web(generation=2, observed=1))],
         [stuck(910)]),
     "a counter moves": (
         [START, see(10, ROLLING), see(500, web(3, updated=2, total=4, reason="ReplicaSetUpdated"))],
-        [stuck(1400)]),
+        [stuck(1400, 500)]),
     "an old pod goes": (
         [START, see(10, ROLLING), see(500, web(3, updated=1, total=3, reason="ReplicaSetUpdated"))],
-        [stuck(1400)]),
+        [stuck(1400, 500)]),
     "an old pod goes, and no new one comes": (
         [START, see(10, web(2, updated=1, total=3)), see(500, web(2, updated=1, total=2))],
-        [stuck(1400)]),
+        [stuck(1400, 500)]),
     "a new generation": (
         [START, see(10, ROLLING),
          see(500, having(web(3, updated=1, total=4), metadata__generation=2))],
-        [stuck(1400)]),
+        [stuck(1400, 500)]),
     "a pod is lost": (
         [START, see(10, ROLLING), see(500, web(2, updated=1, total=4, reason="ReplicaSetUpdated"))],
         [stuck(910)]),
@@ -101,7 +101,7 @@ PROGRESS: dict[str, Timeline] = {
     "a rollout's restart: since it moved": (
         [START, see(10, ROLLING),
          see(200, web(3, updated=2, total=4, reason="ReplicaSetUpdated", moved=200)), restart(500)],
-        [stuck(1100)]),
+        [stuck(1100, 200)]),
     "a rollout's restart: put off by time away": ([START, see(10, ROLLING), restart(500, away=100)],
         [stuck(1010)]),
     "a rollout's restart after time away": (
@@ -111,7 +111,7 @@ PROGRESS: dict[str, Timeline] = {
         [START, see(10, ROLLING),
          see(200, web(3, updated=2, total=4, reason="ReplicaSetUpdated", moved=200)),
          restart(300, away=100), restart(500)],
-        [stuck(1200)]),
+        [stuck(1200, 200)]),
     "a rollout's restart after a blip": (
         [START, see(10, ROLLING), down(100), up(130), restart(500)],
         [stuck(940)]),
@@ -120,7 +120,7 @@ PROGRESS: dict[str, Timeline] = {
          see(1000, web(3, updated=2, total=4, reason="ReplicaSetUpdated", moved=1000))],
         [stuck(910)]),
     "ends as any other": ([START, see(10, ROLLING), see(1000, OK)],
-        [stuck(910), "1060 A recovered no_progress warning since 910"]),
+        [stuck(910), "1060 A recovered no_progress warning since 10"]),
 }  # fmt: skip
 
 

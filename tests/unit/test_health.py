@@ -33,11 +33,11 @@ def judged(obj: object, before: Json | None = None, ago: float = 0) -> Assessmen
     then = ZERO - timedelta(seconds=ago)
     if before is not None:
         previous = snapshot_from(before, "c")
-        baseline = notice(baseline, None, None, previous, then)
-        verdict = assess(previous, baseline, then, POLICY)
-        baseline = settle(baseline, previous, verdict, then)
+        known = notice(baseline, None, previous, then, POLICY.recovered_for)
+        verdict = assess(previous, known, then, POLICY)
+        baseline = settle(baseline, known, previous, verdict, then)
     snapshot = snapshot_from(obj, "c")
-    baseline = notice(baseline, previous, verdict, snapshot, then)
+    baseline = notice(baseline, previous, snapshot, then, POLICY.recovered_for)
     return assess(snapshot, baseline, ZERO, POLICY)
 
 

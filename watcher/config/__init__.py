@@ -133,6 +133,7 @@ class HealthSettings(_Settings):
     degraded_for: Duration = _HEALTH.degraded_for
     none_available_for: Duration = _HEALTH.none_available_for
     rollout_stalled_for: Duration = _HEALTH.rollout_stalled_for
+    nothing_serves_for: Positive = _HEALTH.nothing_serves_for
     no_progress_for: Positive = _HEALTH.no_progress_for
     scale_up_grace: Duration = _HEALTH.scale_up_grace
     recovered_for: Duration = _HEALTH.recovered_for

@@ -5,8 +5,9 @@ from functools import lru_cache
 
 from msgspec.structs import replace
 
-from watcher.core.health import IN_FLIGHT
-from watcher.core.model import SETTLED, Assessment, Baseline, DeploymentSnapshot, Health
+from watcher.core import shortfall
+from watcher.core.health import IN_FLIGHT, ever_available
+from watcher.core.model import SETTLED, Assessment, Baseline, DeploymentSnapshot, Health, Level
 from watcher.core.phases import Phase, Steady
 
 NOTHING_KNOWN = Baseline()
@@ -15,37 +16,44 @@ NOTHING_KNOWN = Baseline()
 def notice(
     baseline: Baseline,
     previous: DeploymentSnapshot | None,
-    verdict: Assessment | None,
     s: DeploymentSnapshot,
     now: datetime,
+    recovered_for: timedelta,
+    seen_at: datetime | None = None,
 ) -> Baseline:
-    """Take in a new snapshot before it is judged: raises and progress.
+    """Take in a new snapshot before it is judged: raises, progress, and whether enough serves.
 
-    `previous` and `verdict` are the last snapshot and what was judged of it.
+    `seen_at` is when it was last in sight, where news of it may have been missed since then.
     """
     if s.malformed or s.deleting:
         return baseline
-    baseline = _raises(baseline, s, now)
-    if baseline.progressed_at is None:
+    baseline = _moves(_raises(baseline, s, now), previous, s, now, recovered_for)
+    if baseline.shortfall is None and not s.short:
         return baseline
-    if verdict is not None and not _on_its_way(verdict):
-        return replace(baseline, progressed_at=None, progressing_since=None)
-    if previous is not None and _progressed(previous, s):
-        return replace(baseline, progressed_at=now)
-    return baseline
+    known, served = baseline.shortfall, baseline.desired is not None or ever_available(s, baseline)
+    followed = shortfall.follow(known, s, now, recovered_for, served=served, seen_at=seen_at)
+    return baseline if followed is known else replace(baseline, shortfall=followed)
 
 
 def settle(
-    baseline: Baseline, s: DeploymentSnapshot, verdict: Assessment, now: datetime
+    former: Baseline, baseline: Baseline, s: DeploymentSnapshot, verdict: Assessment, now: datetime
 ) -> Baseline:
-    """Take in the verdict: what is settled is the measure of what comes after."""
+    """Take in the verdict: what is settled is the measure of what comes after.
+
+    `former` is the baseline before `notice`: a healthy spell is no progress until it has lasted.
+    """
     if verdict.health in SETTLED:
-        return _settled(s.desired, s.floor, s.serving)
+        return _after_settling(former, baseline, s, verdict, now)
     if s.malformed or s.deleting:
         return baseline
+    if baseline.healthy_since is not None:
+        baseline = replace(baseline, healthy_since=None)
     if verdict.health is Health.PROGRESSING and baseline.progressing_since is None:
-        moved_at = baseline.progressed_at or now
-        baseline = replace(baseline, progressed_at=moved_at, progressing_since=moved_at)
+        began = baseline.progressed_at or now
+        baseline = replace(
+            baseline, progressed_at=began, progressing_since=began,
+            moved_at=baseline.moved_at or began, best=_level(s), lowest=_level(s),
+        )  # fmt: skip
     if baseline.settled or baseline.raised_at is not None:
         return baseline
     floor, serving = s.floor, s.serving
@@ -62,21 +70,23 @@ def resume(
 
     `away` is the time without sight before it; the grace of a raise is put off by as much.
     """
+    moved_at = baseline.moved_at or baseline.progressing_since
     baseline = put_off(baseline, away)
-    condition = s.progressing_condition
-    moved_at = now
+    condition, progressed_at = s.progressing_condition, now
     if isinstance(phase, Steady) and condition is not None and condition.reason in IN_FLIGHT:
-        moved_at = min(now, (condition.updated_at or now) + away)
+        moved = condition.updated_at or now
+        progressed_at = min(now, moved + away)
+        moved_at = min(now, max(moved, moved_at or moved))
     if baseline.progressing_since is not None:
-        moved_at = min(now, max(moved_at, baseline.progressing_since))
-        baseline = replace(baseline, progressing_since=moved_at)
-    return replace(baseline, progressed_at=moved_at)
+        progressed_at = min(now, max(progressed_at, baseline.progressing_since))
+        baseline = replace(baseline, progressing_since=progressed_at)
+    return replace(baseline, progressed_at=progressed_at, moved_at=moved_at, best=None, lowest=None)
 
 
 def put_off(baseline: Baseline, blind: timedelta) -> Baseline:
     """Give back the time in which nothing could be seen."""
-    moved_at = baseline.progressed_at or baseline.progressing_since
-    if baseline.raised_at is None and moved_at is None:
+    moved_at, short = baseline.progressed_at or baseline.progressing_since, baseline.shortfall
+    if baseline.raised_at is None and moved_at is None and short is None:
         return baseline
     moved_at = moved_at and moved_at + blind
     return replace(
@@ -84,6 +94,8 @@ def put_off(baseline: Baseline, blind: timedelta) -> Baseline:
         raised_at=baseline.raised_at and baseline.raised_at + blind,
         progressed_at=baseline.progressed_at and moved_at,
         progressing_since=baseline.progressing_since and moved_at,
+        healthy_since=baseline.healthy_since and baseline.healthy_since + blind,
+        shortfall=short and shortfall.put_off(short, blind),
     )
 
 
@@ -97,13 +109,37 @@ def must_be_saved(saved: Baseline | None, baseline: Baseline) -> bool:
     return since not in (None, saved.progressing_since) or _durable(saved) != _durable(baseline)
 
 
+def began_at(baseline: Baseline, verdict: Assessment) -> datetime | None:
+    """When what a verdict tells began, if that was before the verdict."""
+    if baseline.shortfall is not None:
+        return baseline.shortfall.since
+    return baseline.moved_at if verdict.reason == "no_progress" else None
+
+
 @lru_cache(maxsize=1024)  # settled Deployments share the same few
 def _settled(desired: int, floor: int, serving: int) -> Baseline:
     return Baseline(True, desired, floor, serving)
 
 
+def _after_settling(
+    former: Baseline, b: Baseline, s: DeploymentSnapshot, verdict: Assessment, now: datetime
+) -> Baseline:
+    settled = _settled(s.desired, s.floor, s.serving)
+    waits = verdict.health is Health.HEALTHY and b.progressing_since is not None
+    if not waits and b.shortfall is None:
+        return settled
+    settled = replace(settled, shortfall=b.shortfall)
+    if not waits:
+        return settled
+    return replace(
+        settled, progressing_since=former.progressing_since, progressed_at=former.progressed_at,
+        moved_at=former.moved_at, best=former.best, lowest=former.lowest,
+        healthy_since=former.healthy_since or now,
+    )  # fmt: skip
+
+
 def _durable(b: Baseline) -> tuple[object, ...]:
-    return b.settled, b.desired, b.floor, b.raised_to, b.raised_at
+    return b.settled, b.desired, b.floor, b.raised_to, b.raised_at, b.shortfall
 
 
 def _raises(b: Baseline, s: DeploymentSnapshot, now: datetime) -> Baseline:
@@ -116,17 +152,44 @@ def _raises(b: Baseline, s: DeploymentSnapshot, now: datetime) -> Baseline:
     return b if s.desired == b.raised_to else replace(b, raised_to=s.desired)
 
 
-def _on_its_way(verdict: Assessment) -> bool:
-    return verdict.health in (Health.PROGRESSING, Health.UNKNOWN) or verdict.reason == "no_progress"
+def _moves(
+    b: Baseline, previous: DeploymentSnapshot | None, s: DeploymentSnapshot, now: datetime,
+    recovered_for: timedelta,
+) -> Baseline:  # fmt: skip
+    """Measure progress against the best there was: what a crash loop regains is none.
+
+    A counter that falls lower than ever is measured anew from there, so that coming back slowly
+    from a loss is progress.
+    """
+    if b.progressed_at is None:
+        return b
+    if b.healthy_since is not None and now - b.healthy_since >= recovered_for:
+        return replace(
+            b, progressed_at=None, progressing_since=None, moved_at=None, best=None, lowest=None,
+            healthy_since=None,
+        )  # fmt: skip
+    level = _level(s)
+    anew = previous is not None and _begins_anew(previous, s)
+    if anew or b.best is None or b.lowest is None:
+        at = (now, now) if anew else (b.progressed_at, b.moved_at)
+        return replace(b, progressed_at=at[0], moved_at=at[1], best=level, lowest=level)
+    pairs = zip(level, b.best, b.lowest, strict=True)
+    best = tuple(count if count < low else max(count, most) for count, most, low in pairs)
+    if best == b.best:
+        return b
+    lowest = tuple(map(min, level, b.lowest))
+    if any(count > most for count, most in zip(level, b.best, strict=True)):
+        return replace(b, best=best, lowest=lowest, progressed_at=now, moved_at=now)
+    return replace(b, best=best, lowest=lowest)
 
 
-def _progressed(before: DeploymentSnapshot, s: DeploymentSnapshot) -> bool:
+def _begins_anew(before: DeploymentSnapshot, s: DeploymentSnapshot) -> bool:
+    """Whether something else is rolled out; a change of replicas alone is no rollout."""
+    changed = s.generation != before.generation and s.desired == before.desired
+    return changed or s.revision != before.revision
+
+
+def _level(s: DeploymentSnapshot) -> Level:
     """The controller's own measure of progress, and what scaling down moves."""
-    return (
-        s.generation != before.generation
-        or s.updated > before.updated
-        or s.ready > before.ready
-        or s.available > before.available
-        or s.replicas - s.updated < before.replicas - before.updated
-        or (s.replicas < before.replicas and s.desired < before.replicas)
-    )
+    surplus = max(0, s.replicas - s.desired)
+    return s.updated, s.ready, s.available, s.updated - s.replicas, -surplus

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from typing import Final
 
+from msgspec.structs import replace
+
 from watcher.core.events import Facts
 from watcher.core.model import Assessment, Baseline, Condition, DeploymentSnapshot, Health, Severity
 from watcher.core.policy import HealthPolicy
@@ -21,6 +23,8 @@ _STALLED: Final = {
     "ReplicaSetCreateError": "replicaset_create_failed",
 }
 _DELETING: Final = Assessment(Health.DELETING, "deleting", "Deletion was asked for")
+_DEFAULT_DEADLINE: Final = 600
+"""Of progressDeadlineSeconds; nobody has asked for that one."""
 _FIRST_MINUTE: Final = timedelta(seconds=60)
 
 
@@ -45,13 +49,12 @@ def assess(
             return on_its_way("scaling_down", f"scaling to zero, {s.replicas} pods remain")
         return Assessment(Health.SCALED_TO_ZERO, "scaled_to_zero", "Scaled to zero")
 
-    floor, serving = s.floor, s.serving
-    short = serving == 0 or serving < floor
+    floor, short = s.floor, s.short
     failing = _replica_failure(s)
     in_flight = _in_flight(s)
 
     if s.paused:
-        if short and _ever_available(s, baseline):
+        if short and ever_available(s, baseline):
             return _short(s, "its rollout is paused")
         words = f"Rollout paused, {counts(s.available, s.desired, floor)}"
         return Assessment(Health.PAUSED, "paused", words)
@@ -60,13 +63,17 @@ def assess(
     if failing is not None:
         return _degraded(s, "pods_not_created", _words(failing))
     if short:
-        if not _ever_available(s, baseline):
-            return on_its_way("first_rollout", "first rollout")
+        bound = _bound(s, baseline, policy)
+        if bound is not None and now >= bound:
+            words = "its rollout is still under way" if in_flight else ""
+            return replace(_short(s, words), overdue=True)
+        if not ever_available(s, baseline):
+            return on_its_way("first_rollout", "first rollout", bound)
         if in_flight and (s.recreate or floor == 0):
             reason = "recreate_gap" if s.recreate else "rolling_out"
-            return on_its_way(reason, "rolling out, the strategy permits the gap")
+            return on_its_way(reason, "rolling out, the strategy permits the gap", bound)
         if (grace_ends := _grace_ends(s, baseline, policy)) is not None and now < grace_ends:
-            return on_its_way("scaling_up", "scaling up", grace_ends)
+            return on_its_way("scaling_up", "scaling up", min(grace_ends, bound or grace_ends))
         return _short(s)
     condition = s.available_condition
     if condition is not None and condition.status == "False" and s.available >= s.desired:
@@ -84,7 +91,7 @@ def assess(
     return _healthy(s.available, s.desired, floor)
 
 
-def _ever_available(s: DeploymentSnapshot, baseline: Baseline) -> bool:
+def ever_available(s: DeploymentSnapshot, baseline: Baseline) -> bool:
     """Whether it has served before, so that serving too little is a loss and not a first rollout."""
     if baseline.settled and baseline.serving >= max(baseline.floor, 1):
         return True
@@ -115,13 +122,16 @@ def fault_asserted_at(s: DeploymentSnapshot, verdict: Assessment) -> datetime | 
 
 def hold(s: DeploymentSnapshot, verdict: Assessment, policy: HealthPolicy) -> timedelta:
     """How long a degraded verdict must stand before anybody is told."""
-    if verdict.reason == "no_progress":
+    if verdict.overdue:
         return timedelta(0)
     if verdict.reason == "rollout_stalled":
         return policy.rollout_stalled_for
-    if verdict.severity is Severity.CRITICAL and s.desired != 1:
-        return policy.none_available_for
-    return policy.degraded_for
+    total = verdict.severity is Severity.CRITICAL
+    return _total_loss_hold(s, policy) if total else policy.degraded_for
+
+
+def _total_loss_hold(s: DeploymentSnapshot, policy: HealthPolicy) -> timedelta:
+    return policy.degraded_for if s.desired == 1 else policy.none_available_for
 
 
 def facts(s: DeploymentSnapshot) -> Facts:
@@ -199,6 +209,21 @@ def _grace_ends(s: DeploymentSnapshot, baseline: Baseline, policy: HealthPolicy)
     return baseline.raised_at + policy.scale_up_grace
 
 
+def _bound(s: DeploymentSnapshot, baseline: Baseline, policy: HealthPolicy) -> datetime | None:
+    """Until when nothing may serve, whatever permits it; None for what serves, or never served."""
+    lacking = baseline.shortfall
+    if s.serving or lacking is None or lacking.nothing_since is None:
+        return None
+    raised_at = baseline.raised_at
+    if baseline.desired == 0 and raised_at is not None and lacking.nothing_since <= raised_at:
+        return raised_at + policy.scale_up_grace  # nothing was wanted before
+    limit = max(policy.nothing_serves_for, _total_loss_hold(s, policy))
+    deadline = s.progress_deadline or 0
+    if deadline > _DEFAULT_DEADLINE:
+        limit = max(limit, timedelta(seconds=deadline))
+    return lacking.nothing_since + limit
+
+
 def _progress_limit(s: DeploymentSnapshot, policy: HealthPolicy) -> timedelta:
     limit = policy.no_progress_for
     if s.progress_deadline is not None:
@@ -215,11 +240,10 @@ def _progressing(
     reason: str, words: str, until: datetime | None = None,
 ) -> Assessment:  # fmt: skip
     """On its way, or degraded when nothing has moved for too long."""
-    progressed_at = baseline.progressed_at or now
-    stuck_at = progressed_at + _progress_limit(s, policy)
+    stuck_at = (baseline.progressed_at or now) + _progress_limit(s, policy)
     message = _numbers_and(words, s.available, s.desired, s.floor)
     if now >= stuck_at:
-        message += f", no progress since {progressed_at:%Y-%m-%d %H:%M} UTC"
-        return Assessment(Health.DEGRADED, "no_progress", message, _severity(s))
+        message += f", no progress since {baseline.moved_at or now:%Y-%m-%d %H:%M} UTC"
+        return Assessment(Health.DEGRADED, "no_progress", message, _severity(s), overdue=True)
     until = stuck_at if until is None else min(until, stuck_at)
     return Assessment(Health.PROGRESSING, reason, message, until=until)

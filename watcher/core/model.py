@@ -117,9 +117,36 @@ class DeploymentSnapshot(Struct, frozen=True, gc=False):
         return self.desired - self.max_unavailable
 
     @property
+    def short(self) -> bool:
+        """Whether nothing serves, or less than the floor."""
+        return self.serving == 0 or self.serving < self.floor
+
+    @property
     def serving(self) -> int:
         """Pods that endpoints route to: they follow ready, which leads available by minReadySeconds."""
         return max(self.available, self.ready) if self.min_ready_seconds > 0 else self.available
+
+
+class Shortfall(Struct, frozen=True, gc=False):
+    """Too little serves, or did until a moment ago: below the floor, or nothing at all.
+
+    It is over when the floor was met for `recovered_for`; until then each fall is the same one.
+    """
+
+    since: datetime
+    """When it began; a date that is told, so that blind time does not put it off."""
+    met_since: datetime | None = None
+    """Since when the floor is met again; None while it is not."""
+    serving_since: datetime | None = None
+    """Since when at least one pod serves; None while none does."""
+    nothing_since: datetime | None = None
+    """When it last served for `recovered_for`, put off by blind time; None if it never did."""
+    paused: bool = False
+    """Whether its rollout was paused when it was last seen."""
+
+
+Level = tuple[int, ...]
+"""How far a rollout has come, by several counters: of each, more is better."""
 
 
 class Baseline(Struct, frozen=True, gc=False):
@@ -136,7 +163,16 @@ class Baseline(Struct, frozen=True, gc=False):
     progressing_since: datetime | None = None
     """Progress is never dated before this: when it began to be waited for, put off by blind time."""
     progressed_at: datetime | None = None
-    """Kept in memory only; see `core.baseline.resume`."""
+    """Kept in memory only, as are the levels; see `core.baseline.resume`."""
+    moved_at: datetime | None = None
+    """The same, as a date that is told: blind time does not put it off."""
+    best: Level | None = None
+    """The best of each counter since the measure began."""
+    lowest: Level | None = None
+    """The worst of each."""
+    healthy_since: datetime | None = None
+    """While progress was waited for and it is healthy, for now."""
+    shortfall: Shortfall | None = None
 
 
 class Assessment(Struct, frozen=True, gc=False):
@@ -147,3 +183,5 @@ class Assessment(Struct, frozen=True, gc=False):
     message: str = ""
     severity: Severity | None = None
     until: datetime | None = None
+    overdue: bool = False
+    """It has been waited for already, so that no hold follows."""

@@ -25,6 +25,7 @@ class Pending(Struct, frozen=True, gc=False, tag="pending"):
     """Degraded, not yet for long enough."""
 
     since: datetime
+    """When the verdict became degraded: what the hold counts from."""
     due: datetime
     hold: timedelta
     """Of the present reason; `due` may be sooner, when it got worse meanwhile."""
@@ -34,6 +35,13 @@ class Pending(Struct, frozen=True, gc=False, tag="pending"):
     blocked: bool = False
     """True while the verdict is unknown or the spec unobserved: it cannot fire meanwhile."""
     history: History = History()
+    began_at: datetime | None = None
+    """When what is to be told began, if that was before the verdict."""
+
+    @property
+    def began(self) -> datetime:
+        """The true start, which is told."""
+        return self.since if self.began_at is None else self.began_at
 
 
 class Firing(Struct, frozen=True, gc=False, tag="firing"):

@@ -23,6 +23,8 @@ class HealthPolicy(Struct, frozen=True):
     degraded_for: timedelta = timedelta(seconds=60)
     none_available_for: timedelta = timedelta(seconds=30)
     rollout_stalled_for: timedelta = timedelta(seconds=5)
+    nothing_serves_for: timedelta = timedelta(minutes=5)
+    """Of what served before: however long the rollout strategy would permit it."""
     no_progress_for: timedelta = timedelta(minutes=15)
     scale_up_grace: timedelta = timedelta(minutes=10)
     recovered_for: timedelta = timedelta(seconds=60)

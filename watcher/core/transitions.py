@@ -38,12 +38,14 @@ def observe(
     subject: Subject,
     *,
     hold: timedelta,
+    began: datetime | None = None,
     seed: datetime | None = None,
     blind: bool = False,
 ) -> Step:
     """Move on by a verdict. Deadlines that were due before it have been expired already.
 
-    `hold` is how long this verdict must stand; `seed`, given only at a first sight after a start
+    `hold` is how long this verdict must stand; `began` is when what it tells began, if before it;
+    `seed`, given only at a first sight after a start
     or a blind window, is when a condition of the object itself says that the fault began; `blind`
     keeps holds from running out, since more news may be on its way.
     """
@@ -51,7 +53,8 @@ def observe(
         case Steady() | Pending():
             if verdict.health is not Health.DEGRADED:
                 return _not_degraded(phase, verdict), None
-            phase = _hold(phase, verdict, now, hold, seed and min(seed, now), policy.flapping)
+            seed = seed and min(seed, now)
+            phase = _hold(phase, verdict, now, hold, seed, began, policy.flapping)
             return (phase, None) if blind or phase.due > now else _open(phase, now, policy, subject)
         case Firing() | Clearing():
             return _announced(phase, verdict, now, policy)
@@ -130,14 +133,15 @@ def _not_degraded(phase: Steady | Pending, verdict: Assessment) -> Phase:
 
 def _hold(
     phase: Steady | Pending, verdict: Assessment, now: datetime, hold: timedelta,
-    seed: datetime | None, flapping: Flapping,
+    seed: datetime | None, began: datetime | None, flapping: Flapping,
 ) -> Pending:  # fmt: skip
     severity = verdict.severity or Severity.WARNING
     if isinstance(phase, Steady):
         since = seed or now
         history = _episode(phase.history, now, flapping)
         due, reason, message = since + hold, verdict.reason, verdict.message
-        return Pending(since, due, hold, reason, severity, message, history=history)
+        pending = Pending(since, due, hold, reason, severity, message, history=history)
+        return replace(pending, began_at=began)
     since, due = phase.since, phase.due
     if seed is not None and seed > since:
         since, due = seed, seed + hold
@@ -146,7 +150,7 @@ def _hold(
     elif hold != phase.hold or verdict.reason != phase.reason:
         due = since + hold
     why = verdict.reason, severity, phase.message
-    changed = Pending(since, due, hold, *why, history=phase.history)
+    changed = Pending(since, due, hold, *why, history=phase.history, began_at=began)
     # A message that alone changed (a counter in it) is worth no write.
     return phase if changed == phase else replace(changed, message=verdict.message)
 
@@ -161,7 +165,7 @@ def _open(phase: Pending, at: datetime, policy: HealthPolicy, subject: Subject) 
     nth = f"{len(phase.history.episodes)}{flaps}"
     name = incident_id(at, subject.cluster, subject.uid, phase.since.isoformat(), nth)
     incident = Incident(
-        name, at, phase.since, phase.reason, phase.severity, phase.message, sequence=1,
+        name, at, phase.began, phase.reason, phase.severity, phase.message, sequence=1,
         was_critical=phase.severity is Severity.CRITICAL, flapping=flaps,
     )  # fmt: skip
     due = max(at, phase.since + flapping.stable) if flaps else None
