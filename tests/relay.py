@@ -41,7 +41,7 @@ class Relay:
         self._writers |= ends
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pass_on(reader, inner_writer))
+                group.create_task(self._pass_on_said(reader, inner_writer))
                 group.create_task(self._pass_on(inner_reader, writer))
         except* OSError:
             pass
@@ -49,6 +49,12 @@ class Relay:
             self._writers -= ends
             for end in ends:
                 end.transport.abort()
+
+    async def _pass_on_said(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """What the client says."""
+        await self._pass_on(reader, writer)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 16):
@@ -59,9 +65,9 @@ class Relay:
 
 
 @contextlib.contextmanager
-def relay(target: str) -> Iterator[Relay]:
+def relay(target: str, made: Relay | None = None) -> Iterator[Relay]:
     """Listen on loopback until the block ends."""
-    made = Relay(target)
+    made = made or Relay(target)
     loop = made._loop
     thread = threading.Thread(target=loop.run_forever, name="relay", daemon=True)
     thread.start()

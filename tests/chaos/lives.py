@@ -17,6 +17,7 @@ from msgspec import Struct
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import Pool
 
+import watcher.stores.postgresql  # noqa: F401 - what a life would import
 from tests.outside import Outside
 from watcher import audit
 from watcher.app import run

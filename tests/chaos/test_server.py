@@ -12,17 +12,6 @@ from watcher.errors import StoreError
 from watcher.stores.sql import SqlStore
 
 
-async def test_who_was_stopped_in_a_transaction_does_not_hold_up_the_next(
-    url: str, writer: SqlStore, rival: SqlStore
-) -> None:
-    """The server ends a transaction that its client has left open, and with it the hold on the lease."""
-    with closing(psycopg.connect(url)) as stopped:
-        stopped.execute("SET idle_in_transaction_session_timeout = '3s'")
-        stopped.execute("SELECT token FROM leases FOR SHARE")
-        await writer.release()
-        assert await rival.acquire()
-
-
 async def test_a_server_that_is_killed_and_comes_back(postgres: Postgres, writer: SqlStore) -> None:
     """Errors meanwhile, at once; afterwards all that was committed is there and the writer goes on.
 

@@ -3,16 +3,14 @@
 import asyncio
 import subprocess
 import sys
-from contextlib import closing
 
-import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from tests.deliveries import NOW, event, told
-from tests.postgres import Postgres
+from tests.postgres import Postgres, execute, expire
 from watcher.core.delivery import DeliveryState
 from watcher.errors import Deposed, StoreError
 from watcher.ports import Settlement
@@ -22,16 +20,6 @@ from watcher.stores.sql import SqlStore
 
 NEWEST = f"{REVISION:04}"
 MIGRATE = "import sys; from watcher.stores.database import migrate; print(migrate(sys.argv[1]))"
-
-
-def execute(url: str, statement: str) -> None:
-    with closing(psycopg.connect(url, autocommit=True)) as connection:
-        connection.execute(statement.encode())
-
-
-def expire(url: str) -> None:
-    """As if the holder had not renewed the lease for twelve seconds."""
-    execute(url, "UPDATE leases SET expires_at = now()")
 
 
 def test_two_migrations_at_once(postgres: Postgres) -> None:

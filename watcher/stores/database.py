@@ -57,7 +57,7 @@ def reading(url: str) -> Iterator[tuple[Connection, bool]]:
             from watcher.stores import postgresql
 
             engine, alive = postgresql.engine(where, _usable), False
-            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+            engine = engine.execution_options(purpose="snapshot")
         elif where.exists():
             engine, alive = sqlite.engine(where), sqlite.in_use(where)
         else:
@@ -116,7 +116,7 @@ def _bring_up_to_date(engine: Engine, name: str) -> tuple[str | None, str]:
     if found is None or found < _NEWEST:
         from watcher.stores.migrations import upgrade
 
-        with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as db:
+        with engine.execution_options(purpose="migrate").begin() as db:
             if db.dialect.name == "postgresql":  # until nobody else migrates
                 db.execute(select(func.pg_advisory_xact_lock(_MIGRATION)))
             upgrade(db)  # nothing, if another process was first

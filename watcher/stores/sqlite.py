@@ -139,4 +139,5 @@ def _connected(connection: SqliteConnection, _entry: ConnectionPoolEntry) -> Non
 
 
 def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+    writes = connection.get_execution_options().get("purpose") in ("write", "migrate")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

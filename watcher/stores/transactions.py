@@ -51,7 +51,7 @@ class Transactions:
     let_go: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self._writes = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+        self._writes = self.engine.execution_options(purpose="write")
         self._deposed = ""
         """Why nothing may be written before the store has been read anew."""
         self._connections: dict[Engine, Connection] = {}
