@@ -76,7 +76,7 @@ def test_redriven_deliveries_are_sent_by_the_running_watcher(
     assert len(world.taken) == count + 2
     rows = ask(process, "history", "shop/")
     assert {(row["state"], row["redriven_by"]) for row in rows} == {("delivered", "the on-call")}
-    told = [line for line in process.audit if line["event"] == "sink.redriven"]
+    told = eventually(lambda: process.lines("sink.redriven") or None)
     assert [(line["by"], line["sink"]) for line in told] == [("the on-call", "hook")]
     log = str(tmp_path / "audit.jsonl")
     assert ask(process, "audit", "verify", "--log", log)["findings"] == []
