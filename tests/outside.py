@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +10,7 @@ from typing import TypeVar
 from aiohttp import web
 from msgspec import Struct
 
+from tests.elsewhere import entered, loop_elsewhere
 from watcher.core.model import Json
 from watcher.testing.apiserver import FakeApiServer
 
@@ -35,7 +35,7 @@ class Taken(Struct, frozen=True):
 class Outside:
     """Everything here may be called from the test's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.server = FakeApiServer()
         self.taken: list[Taken] = []
         self.url = ""
@@ -43,7 +43,7 @@ class Outside:
         """Called when a request is `taken` and when it is `answered`, in the other thread."""
         self.status = 204
         """What the receiver answers."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = loop
         self._open = asyncio.Event()
         self._open.set()
 
@@ -111,16 +111,7 @@ class Outside:
 @contextlib.contextmanager
 def outside() -> Iterator[Outside]:
     """Serve until the block ends."""
-    made = Outside()
-    loop, stack = made._loop, contextlib.AsyncExitStack()
-    thread = threading.Thread(target=loop.run_forever, name="outside", daemon=True)
-    thread.start()
-    try:
-        entering = stack.enter_async_context(made.serving())
-        asyncio.run_coroutine_threadsafe(entering, loop).result(10)
-        yield made
-    finally:
-        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with loop_elsewhere("outside") as loop:
+        made = Outside(loop)
+        with entered(made.serving(), loop):
+            yield made

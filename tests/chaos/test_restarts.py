@@ -80,10 +80,13 @@ def test_row_26_asked_to_end_while_it_sends(
 def test_row_36_ten_thousand_are_waiting(
     world: Outside, watcher: WatcherProcess, tmp_path: Path
 ) -> None:
-    """It is ready all the same, long before they are told, and begins with the newest."""
+    """It is ready all the same, long before they are told, and begins with the newest.
+
+    Four are on their way at once, and may overtake one another.
+    """
     queue(tmp_path, 10_000)
     watcher.start_fresh()
     assert len(world.taken) < 9_000
     eventually(lambda: len(world.taken) >= 20)
     names = [one.body["subject"].rpartition("-")[2] for one in world.taken[:20]]
-    assert {int(name) for name in names} == set(range(9_980, 10_000))
+    assert {int(name) for name in names} <= set(range(9_976, 10_000))

@@ -1,11 +1,9 @@
 """The far ends of the notifications on loopback: a Slack, and a receiver of signed webhooks."""
 
-import asyncio
 import base64
 import contextlib
 import json
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from msgspec import Struct
 from standardwebhooks import Webhook as Verifier
 
 from tests.controlplane.client import Json
+from tests.elsewhere import entered, loop_elsewhere
 from watcher.clock import SystemClock
 from watcher.testing.slack import FakeSlack
 
@@ -28,7 +27,6 @@ VALIDATOR = jsonschema.Draft202012Validator(
     SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
 )
 POLL_SECONDS = 0.05
-STOP_TIMEOUT = 10
 
 
 def eventually(
@@ -93,18 +91,9 @@ class Receiver:
 @contextlib.contextmanager
 def receivers() -> Iterator[tuple[FakeSlack, Receiver]]:
     """Serve both from a thread of their own, so that a test may block."""
-    loop, stack = asyncio.new_event_loop(), contextlib.AsyncExitStack()
-    thread = threading.Thread(target=loop.run_forever, name="receivers", daemon=True)
-    thread.start()
-
-    async def enter() -> tuple[FakeSlack, Receiver]:
-        slack = await stack.enter_async_context(FakeSlack(SystemClock()))
-        return slack, await stack.enter_async_context(Receiver())
-
-    try:
-        yield asyncio.run_coroutine_threadsafe(enter(), loop).result(STOP_TIMEOUT)
-    finally:
-        asyncio.run_coroutine_threadsafe(stack.aclose(), loop).result(STOP_TIMEOUT)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with (
+        loop_elsewhere("receivers") as loop,
+        entered(FakeSlack(SystemClock()), loop) as slack,
+        entered(Receiver(), loop) as hook,
+    ):
+        yield slack, hook

@@ -2,11 +2,10 @@
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Self
 
-STOP_TIMEOUT = 10
+from tests.elsewhere import entered, loop_elsewhere
 
 
 class _Pipe:
@@ -119,14 +118,5 @@ class Proxy:
 @contextlib.contextmanager
 def proxied(target: int) -> Iterator[tuple[Proxy, asyncio.AbstractEventLoop]]:
     """One on a thread of its own, so that a test may block; its methods go through the loop."""
-    loop, proxy = asyncio.new_event_loop(), Proxy(target)
-    thread = threading.Thread(target=loop.run_forever, name="proxy", daemon=True)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(proxy.listen(), loop).result(STOP_TIMEOUT)
-    try:
+    with loop_elsewhere("proxy") as loop, entered(Proxy(target), loop) as proxy:
         yield proxy, loop
-    finally:
-        asyncio.run_coroutine_threadsafe(proxy.__aexit__(), loop).result(STOP_TIMEOUT)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
