@@ -51,7 +51,7 @@ def plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
     except StartError as error:
         pytest.fail(str(error), pytrace=False)
     try:
-        started.admin.apply(*_shipped_access())
+        started.admin.apply(*shipped_access())
         yield started
     finally:
         started.stop()
@@ -123,7 +123,7 @@ def watcher(told: Told) -> WatcherProcess:
     return told.watcher
 
 
-def _shipped_access() -> list[Json]:
+def shipped_access() -> list[Json]:
     """The namespace, the ServiceAccount and the RBAC rules as they are shipped, in that order."""
     documents = [
         document

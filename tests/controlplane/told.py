@@ -31,7 +31,11 @@ class Told:
             wanted = f"{kind} {name}".rstrip()
             return next((e for e in self.hook.events if _headline(e) == wanted), None)
 
-        return eventually(found, instead=lambda: [*map(_headline, self.hook.events)])
+        return eventually(found, instead=self.headlines)
+
+    def headlines(self) -> list[str]:
+        """What the webhook got so far: `deployment.degraded web`."""
+        return [*map(_headline, self.hook.events)]
 
     def story(self) -> list[str]:
         """Every event so far, in the order of their commits, once all that tell it agree."""
@@ -60,7 +64,7 @@ class Told:
         return (pair for pair in product(_recorded(lines), sinks) if pair not in planned)
 
     def _disagreement(self) -> str:
-        lines, received = self.watcher.audit, [*map(_headline, self.hook.events)]
+        lines, received = self.watcher.audit, self.headlines()
         return (
             f"received {received}, recorded {_recorded(lines)}, unsent {_unsent(lines)}, "
             f"unplanned {[*self._unplanned(lines)]}"
