@@ -196,7 +196,7 @@ def test_tells_a_missing_kubeconfig(tmp_path, clock):
             {}, {"server": "https://x", "certificate-authority-data": "!"}, "config", id="bad CA"
         ),
         pytest.param({}, {"server": "10.0.0.1:6443"}, "https://", id="no scheme"),
-        pytest.param({}, {"proxy-url": "socks5://x:1"}, "proxy", id="socks proxy"),
+        pytest.param({}, {"proxy-url": "socks4://x:1"}, "the proxy must be", id="socks4"),
         pytest.param({"auth-provider": {"name": "gcp"}}, {}, "auth-provider", id="auth-provider"),
         pytest.param({"exec": {"args": []}}, {}, "config", id="exec without command"),
     ],

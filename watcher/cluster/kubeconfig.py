@@ -24,6 +24,7 @@ from watcher.cluster.id_token import IdToken
 from watcher.errors import ConfigError
 from watcher.network import environment_proxy
 from watcher.ports import Clock
+from watcher.socks import check_proxy
 
 _SHOWN = 20
 """Contexts that are named where another one was asked for."""
@@ -85,11 +86,19 @@ def _merge(files: Sequence[Path]) -> dict[str, Any]:
             for item in config.get(kind) or ():
                 if kind == "users" and item.get("user") is None:
                     item["user"] = _no_credentials(item)
-                node = _official.ConfigNode(f"{kind}/{item['name']}", item, str(file))
+                node = _official.ConfigNode(f"{kind}/{item['name']}", _set(item), str(file))
                 known.setdefault(item["name"], node)
     return {
         "current-context": current,
         **{kind: [*known.values()] for kind, known in found.items()},
+    }
+
+
+def _set(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is null, and so not set."""
+    return {
+        key: {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+        for key, value in item.items()
     }
 
 
@@ -121,8 +130,11 @@ def _endpoint(found: Mapping[str, Any], environ: Mapping[str, str], strict: bool
     if urlsplit(url).scheme not in ("http", "https"):
         raise ConfigException("the cluster has no server that starts with https://")
     proxy = found.get("proxy") or environment_proxy(url, environ)
-    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
-        raise ConfigException("the proxy must be an http:// or https:// one")
+    if proxy:
+        try:
+            check_proxy(proxy)
+        except ValueError as error:
+            raise ConfigException(str(error)) from None
     if url.startswith("http:"):
         return Endpoint(url, None, proxy)
     tls = ssl.create_default_context(cafile=found["ssl_ca_cert"])

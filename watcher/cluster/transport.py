@@ -34,6 +34,7 @@ from watcher.errors import (
 )
 from watcher.network import Resolver
 from watcher.ports import Clock
+from watcher.socks import Connector
 
 _MOST_OF_A_REFUSAL: Final = 64 * 1024
 _TEXT: Final = 256
@@ -118,10 +119,11 @@ class Transport:
             while True:
                 endpoint, credentials = await self._auth.current()
                 encoding = "identity" if ask.verb == "watch" else "gzip"
+                proxy = self._connector.through(endpoint.proxy)
                 async with asyncio.timeout(self._timings.headers):
                     response = await self._session.get(
                         endpoint.url + (path or ask.path), params=params, allow_redirects=False,
-                        headers={"Accept-Encoding": encoding, **credentials}, proxy=endpoint.proxy,
+                        headers={"Accept-Encoding": encoding, **credentials}, proxy=proxy,
                         ssl=endpoint.tls or True, server_hostname=endpoint.server_name,
                     )  # fmt: skip
                 if response.status != 401 or renewed or not await self._auth.renew(credentials):
@@ -157,13 +159,16 @@ class Transport:
             raise Protocol(ask.failed(str(error))) from None
 
     @cached_property
+    def _connector(self) -> Connector:
+        return Connector(
+            Resolver(), keepalive_socket, use_dns_cache=False, limit=0, keepalive_timeout=15
+        )
+
+    @cached_property
     def _session(self) -> aiohttp.ClientSession:
         agent = f"deployment-watcher/{__version__}"
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                use_dns_cache=False, resolver=Resolver(), socket_factory=keepalive_socket, limit=0,
-                keepalive_timeout=15,
-            ),
+            connector=self._connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timings.connect),
             headers={"User-Agent": agent, "Accept": "application/json"},
             cookie_jar=aiohttp.DummyCookieJar(),

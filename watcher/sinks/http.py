@@ -24,6 +24,7 @@ from watcher.errors import Outcome, SinkError, WatcherError
 from watcher.network import Resolver, environment_proxy
 from watcher.ports import Clock
 from watcher.sinks.answers import Answer, check, failed
+from watcher.socks import Connector
 
 Secret = Callable[[], str]
 """Gives a secret's present value; asked for each attempt, so that rotation needs no restart."""
@@ -81,12 +82,13 @@ class Sender:
     async def _exchange(
         self, method: str, url: URL, body: bytes, headers: Mapping[str, str], attempt: "_Attempt"
     ) -> Answer:
+        connector = _Connector(self.resolver, attempt.socket, force_close=True, use_dns_cache=False)
         if proxy := environment_proxy(str(url)):
             hide(proxy)
-        connector = _Connector(
-            force_close=True, use_dns_cache=False, resolver=self.resolver,
-            socket_factory=attempt.socket,
-        )  # fmt: skip
+            try:
+                proxy = connector.through(proxy)
+            except ValueError as error:
+                raise SinkError("proxy_failed", Outcome.PARK, detail=str(error)) from None
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(attempt.began)
         async with (
@@ -143,7 +145,7 @@ class Ping:
         check(answer, self.sender.clock.wall(), [url])
 
 
-class _Connector(aiohttp.TCPConnector):
+class _Connector(Connector):
     async def connect(
         self,
         req: aiohttp.ClientRequest,
