@@ -197,6 +197,7 @@ class Observer:
         seeded: bool, timed: bool = False, anew: bool = False,
     ) -> None:  # fmt: skip
         before, stored = t.verdict, t.phase
+        seen = self._last_seen_so(t, now, seeded=seeded, anew=anew)
         if anew:
             t.phase = transitions.restart_clearing(stored, now, self.policy)
         known = self._notice(t, s, now, seeded=seeded)
@@ -209,7 +210,7 @@ class Observer:
         must_save |= t.phase is not stored
         step: Step = t.phase, None
         if verdict.health is Health.DEGRADED or not isinstance(t.phase, Steady) or s.annotations:
-            step = self._move(t, now, seeded=seeded, timed=timed)
+            step = self._move(t, now, seen, seeded=seeded, timed=timed)
         self._draft(t, step, now, must_save)
 
     def _notice(
@@ -229,6 +230,16 @@ class Observer:
     def _policy_of(self, s: DeploymentSnapshot) -> HealthPolicy:
         return annotations.read(s.annotations).apply(self.policy) if s.annotations else self.policy
 
+    def _last_seen_so(self, t: Tracked, now: datetime, *, seeded: bool, anew: bool) -> datetime:
+        """Up to when what was judged of it is known to have been true."""
+        if t.verdict is UNJUDGED:
+            return self._seen_at or now
+        if t.verdict.health is not Health.DEGRADED:
+            return t.since
+        if not seeded:
+            return now
+        return (self.sight.lost_at if anew else self.view.blind_since) or t.confirmed_at
+
     async def _judge_again(self, now: datetime) -> None:
         """Judge by a new policy: a hold that is under way takes its length from it."""
         self._judged_by = self.policy
@@ -237,7 +248,9 @@ class Observer:
                 self._judge(t, t.snapshot, now, seeded=False)
         await self._commit(now)
 
-    def _move(self, t: Tracked, now: datetime, *, seeded: bool, timed: bool) -> Step:
+    def _move(
+        self, t: Tracked, now: datetime, seen: datetime, *, seeded: bool, timed: bool
+    ) -> Step:
         s, verdict = t.snapshot, t.verdict
         overrides = annotations.read(s.annotations)
         if overrides.ignore:
@@ -245,7 +258,7 @@ class Observer:
         policy = overrides.apply(self.policy)
         phase, transition = transitions.observe(
             t.phase, verdict, now, policy, s.subject, blind=self.sight.is_lost(t.scope),
-            hold=timedelta(0) if timed else hold(s, verdict, policy),
+            hold=timedelta(0) if timed else hold(s, verdict, policy), short=s.short, seen=seen,
             began=baseline.began_at(t.baseline, verdict),
             seed=fault_asserted_at(s, verdict) if seeded else None,
         )  # fmt: skip
@@ -338,7 +351,7 @@ class Observer:
         elif ends == t.verdict.until:
             self._judge(t, t.snapshot, at, seeded=False, timed=True)
         else:
-            self._draft(t, self._move(t, at, seeded=False, timed=False), at)
+            self._draft(t, self._move(t, at, at, seeded=False, timed=False), at)
 
     async def _find_out_why(self, uids: Iterable[str]) -> None:
         """Tell apart what was deleted and what only is not selected any more, where it is told."""
@@ -407,7 +420,7 @@ class Observer:
         if self.view.outage is None:
             for uid, opening in self._uncommitted.items():
                 if (t := self.view.tracked.get(uid)) is not None and uid not in self.roster.gone:
-                    step = self._move(t, now, seeded=True, timed=opening)
+                    step = self._move(t, now, t.since, seeded=True, timed=opening)
                     self._draft(t, step, now, must_save=True)
         self._uncommitted.clear()
         if await self._conclude(now):
@@ -419,7 +432,7 @@ class Observer:
             self._openings.popleft()
         soon = now + STORM_WINDOW
         coming = sum(
-            isinstance(t.phase, Pending) and not t.phase.blocked and t.phase.due <= soon
+            isinstance(t.phase, Pending) and (transitions.deadline(t.phase) or soon) <= soon
             for uid, t in self.view.tracked.items()
             if uid not in drafts
         )

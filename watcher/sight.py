@@ -18,6 +18,8 @@ class Sight:
         """Whether an outage of the cluster has kept news from being judged."""
         self.given_back = False
         """Whether limits were put off by blind time since this was last false."""
+        self.lost_at: datetime | None = None
+        """When the last time out of sight began."""
         self.listed_at = EPOCH
         """When a complete list last came in."""
         self._view = view
@@ -43,7 +45,7 @@ class Sight:
         if not shown:
             view.blind_since, view.fresh_since = view.blind_since or now, None
         elif view.blind_since is not None:
-            view.blind_since, view.fresh_since = None, now
+            self.lost_at, view.blind_since, view.fresh_since = view.blind_since, None, now
 
     def slept(self, since: datetime) -> None:
         """This machine was asleep: no limit ran on meanwhile, whatever the streams come to say."""

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from tests.deliveries import NOW, delivery, event, told
 from watcher.core.delivery import Delivery, DeliveryState, Part
-from watcher.core.events import Edge, Event, Incident
+from watcher.core.events import Edge, Event, Flaps, Incident
 from watcher.core.model import Baseline, Json, Severity, Subject
-from watcher.core.phases import Clearing, Firing, History, Pending, Phase, Steady
+from watcher.core.phases import Clearing, Fall, Firing, History, Pending, Phase, Steady
 from watcher.core.retry import Breaker, SinkState
 from watcher.errors import StoreError
 from watcher.ports import UNTOLD, Claim, Record, Saved, Settlement, Store
@@ -102,6 +102,9 @@ async def test_an_idle_sink_gets_nothing_else_with_the_commit(store: Store, one:
     assert await store.record(told(event(2)), NOW, ["hook"]) != {}
 
 
+FELL = History((NOW, later(30)), falls=(Fall(NOW, timedelta(seconds=25)),), falling=later(30))
+
+
 @pytest.mark.parametrize(
     "phase",
     [
@@ -112,7 +115,28 @@ async def test_an_idle_sink_gets_nothing_else_with_the_commit(store: Store, one:
             ),
             id="pending",
         ),
+        pytest.param(
+            Pending(
+                NOW,
+                later(60),
+                timedelta(minutes=1),
+                "none_available",
+                Severity.CRITICAL,
+                "0",
+                history=FELL,
+                flaps_at=later(5),
+            ),
+            id="pending, and about to flap",
+        ),
         pytest.param(Firing(INCIDENT, later(900)), id="firing"),
+        pytest.param(
+            Firing(
+                replace(INCIDENT, flapping=True, flaps=Flaps(6, NOW, timedelta(seconds=125))),
+                later(900),
+                FELL,
+            ),
+            id="flapping",
+        ),
         pytest.param(Clearing(INCIDENT, later(60)), id="clearing"),
     ],
 )

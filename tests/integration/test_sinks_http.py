@@ -22,7 +22,7 @@ from tests.events import BEGAN, STALLED, event, notification, outage
 from tests.fault_server import Behaviour, FaultServer, answers
 from watcher.clock import SystemClock
 from watcher.core.delivery import Part
-from watcher.core.events import Edge, Event, Resolution
+from watcher.core.events import Edge, Event, Flaps, Resolution
 from watcher.core.model import Json, Severity, Subject
 from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification
@@ -365,6 +365,7 @@ EVENTS: Final = [
     event(Edge.RECOVERED, 12, 3),
     *(event(Edge.CLOSED, 9, 3, resolution=how) for how in Resolution),
     event(Edge.FLAPPING, 10, flapping=True),
+    event(Edge.FLAPPING, 10, flapping=True, flaps=Flaps(6, BEGAN, timedelta(seconds=125.5))),
     *(
         outage(Edge.DEGRADED, reason=reason)
         for reason in ("unreachable", "unauthorized", "view_stale", "throttled")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import accumulate, groupby, pairwise
 
 from hypothesis import given, settings
@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from tests.acceptance.timelines import down, end, gone, listed, restart, see, told, up
 from tests.deployments import ZERO, Json, having, stamp, web
+from watcher.core import flapping
 from watcher.core.events import ENDS, OPENINGS, Transition
 from watcher.core.model import Assessment, Health, Severity, Subject
-from watcher.core.phases import Clearing, Firing, Phase
+from watcher.core.phases import Clearing, Firing, History, Phase
 from watcher.core.policy import Flapping, HealthPolicy
 from watcher.core.transitions import STEADY, deadline, expire, observe
 
@@ -22,6 +23,8 @@ BELOW = Assessment(Health.DEGRADED, "below_minimum", "", Severity.WARNING)
 NONE = Assessment(Health.DEGRADED, "none_available", "", Severity.CRITICAL)
 STALLED = Assessment(Health.DEGRADED, "rollout_stalled", "", Severity.WARNING)
 HOLDS = {"below_minimum": 60, "none_available": 30, "rollout_stalled": 0}
+SHORT = {"below_minimum", "none_available"}
+"""Reasons with which serving is below the floor."""
 VERDICTS = [
     BELOW, NONE, STALLED,
     *(Assessment(h) for h in Health if h is not Health.DEGRADED),
@@ -57,7 +60,9 @@ def run(
             edges += filter(None, [edge])
         for news in [verdict] * again if verdict is not None else []:
             hold = timedelta(seconds=HOLDS.get(news.reason, 0))
-            phase, edge = observe(phase, news, now, policy, SUBJECT, hold=hold)
+            phase, edge = observe(
+                phase, news, now, policy, SUBJECT, hold=hold, short=news.reason in SHORT
+            )
             edges += filter(None, [edge])
     return phase, edges
 
@@ -90,14 +95,76 @@ def test_alternation(course, policy):
 
 @given(COURSES, POLICIES)
 def test_no_opening_before_its_hold(course, policy):
-    """Nothing opens before the shortest hold of what was degraded since its start."""
+    """Nothing opens before the shortest hold of what was degraded since its start, or in all its
+    falls of the window, if they are as many as flapping takes."""
     times = accumulate(gap for gap, _ in course)
     seen = [(ZERO + timedelta(seconds=t), v) for t, (_, v) in zip(times, course, strict=True)]
     for edge in run(course, policy)[1]:
         if edge.edge in OPENINGS:
             since = edge.incident.since
             held = [v for at, v in seen if since <= at <= edge.at and v.reason in HOLDS]
-            assert edge.at >= since + timedelta(seconds=min(HOLDS[v.reason] for v in held))
+            hold = timedelta(seconds=min(HOLDS[v.reason] for v in held))
+            if edge.at < since + hold:
+                falls = falls_of(seen, edge.at, since - policy.flapping.window)
+                assert edge.edge == "flapping"
+                assert len(falls) >= policy.flapping.episodes
+                assert sum(falls, timedelta(0)) >= hold
+
+
+def falls_of(
+    seen: Sequence[tuple[datetime, Assessment]], until: datetime, start: datetime
+) -> list[timedelta]:
+    """How long serving was below the floor, in each episode in which it was, from its verdicts alone."""
+    falls: list[timedelta] = []
+    began: datetime | None = None
+    for (at, verdict), (then, _) in pairwise([*(s for s in seen if s[0] <= until), (until, BELOW)]):
+        if verdict.health is not Health.DEGRADED:
+            keeps = verdict.health is Health.UNKNOWN or verdict.reason == "spec_not_observed"
+            began = began if keeps else None
+        elif verdict.reason in SHORT and at >= start:
+            if began is None:
+                began = at
+                falls.append(timedelta(0))
+            falls[-1] += then - at
+    return falls
+
+
+@given(st.integers(1, 29), st.integers(1, 59), st.integers(1, 90), st.sampled_from([NONE, BELOW]))
+def test_flaps_under_the_hold(down, up, count, verdict):
+    """What comes and goes within its hold is told as soon as six times below the floor fill one."""
+    course = [(up, verdict), (down, Assessment(Health.HEALTHY))] * count
+    hold, window = HOLDS[verdict.reason], 1800
+    edges = run(course, HealthPolicy())[1]
+    fits = window // (up + down)  # so many before the present one began in the window
+    for n in range(1, count + 1):
+        before = min(n - 1, fits)
+        left = max(0, hold - before * down)
+        if before + 1 >= 6 and left <= down:
+            at = ZERO + timedelta(seconds=n * up + (n - 1) * down + left)
+            assert (edges[0].edge, edges[0].at) == ("flapping", at)
+            told = edges[0].incident.flaps
+            assert told is not None
+            assert told.lasted == timedelta(seconds=before * down + left)
+            assert told.times == before + 1
+            return
+    assert edges == []
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from([NONE, STALLED])), max_size=300))
+def test_a_history_is_bounded(blips):
+    """However often it fell, what is kept does not grow, and no time is lost or made up."""
+    limits = Flapping(cycles=1 << 30, episodes=9)
+    history, fell = History(), []
+    for n, (seconds, verdict) in enumerate(blips):
+        start = ZERO + timedelta(seconds=4 * n)
+        history = flapping.began(history, start, limits)
+        history = flapping.weighed(history, verdict is NONE, start, start)
+        history = flapping.over(history, start + timedelta(seconds=seconds))
+        fell += [timedelta(seconds=seconds)] if verdict is NONE else []
+    assert len(history.episodes) <= 10
+    assert len(history.falls) <= 64
+    assert sum(f.times for f in history.falls) == len(fell)
+    assert sum((f.lasted for f in history.falls), timedelta(0)) == sum(fell, timedelta(0))
 
 
 # The whole follower

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.events import ALL, BEGAN, STALLED, event, outage
 from watcher.core.compose import compose, short_id
 from watcher.core.delivery import Part
-from watcher.core.events import Change, Changes, Edge, Event, Facts, Meanwhile, Resolution
+from watcher.core.events import Change, Changes, Edge, Event, Facts, Flaps, Meanwhile, Resolution
 from watcher.core.message import Fact, Message, visible
 from watcher.core.model import Severity, Subject
 from watcher.core.words import readable, trouble
@@ -25,6 +25,7 @@ def say(told: Event, part: Part = Part.EVENT, seconds: float = 5, **kwargs: Any)
 DOWN = event(Edge.DEGRADED)
 WORSE = event(Edge.UPDATED, 5, 2, worsened=True)
 UP = event(Edge.RECOVERED, 12, 3)
+FLAPS = Flaps(6, BEGAN - timedelta(minutes=10), timedelta(minutes=8))
 SCALED = event(Edge.CLOSED, 15, 3, resolution=Resolution.SCALED_TO_ZERO)
 FAILING = event(
     Edge.DEGRADED, subject=Subject("", name="oncall"), reason="sink.failing", message="invalid_auth"
@@ -91,6 +92,24 @@ FAILING = event(
             " It keeps failing and recovering; no further message until it settles."
             " Start with: kubectl -n shop describe deploy/checkout",
             id="flapping",
+        ),
+        pytest.param(
+            event(Edge.FLAPPING, 10, flapping=True, flaps=FLAPS),
+            Part.POST,
+            "Flapping: Deployment shop/checkout in prod-eu, degraded 6 times since 13:52 UTC (20 min),"
+            " for 8 min in all: nothing serves, 0 of 3 replicas available, 2 needed."
+            " It keeps failing and recovering; no further message until it settles."
+            " Start with: kubectl -n shop describe deploy/checkout",
+            id="flapping under its hold",
+        ),
+        pytest.param(
+            event(Edge.FLAPPING, 10, flapping=True, flaps=replace(FLAPS, lasted=timedelta(0))),
+            Part.POST,
+            "Flapping: Deployment shop/checkout in prod-eu, degraded 6 times since 13:52 UTC (20 min):"
+            " nothing serves, 0 of 3 replicas available, 2 needed."
+            " It keeps failing and recovering; no further message until it settles."
+            " Start with: kubectl -n shop describe deploy/checkout",
+            id="flapping, and never below its floor",
         ),
         pytest.param(
             outage(Edge.DEGRADED),
@@ -235,6 +254,21 @@ def test_what_flapped_was_not_down_all_the_time() -> None:
     """The end of a flapping incident, which is healthy for most of it, claims no such outage."""
     end = say(event(Edge.RECOVERED, 30, 2, flapping=True), Part.REPLY)
     assert "was flapping 14:02\N{EN DASH}14:32 UTC (30 min). Now 3 of 3 replicas" in end.text
+    end = say(event(Edge.RECOVERED, 30, 2, flapping=True, flaps=FLAPS), Part.REPLY)
+    assert (
+        "was flapping 14:02\N{EN DASH}14:32 UTC (30 min), degraded 6 times since 13:52 UTC, for 8 min"
+        " in all. Now 3 of 3 replicas"
+    ) in end.text
+
+
+def test_what_flaps_is_dated_by_its_first_time() -> None:
+    """The line, the date that Slack shows in the reader's zone, and the sentence say the same."""
+    message = say(event(Edge.FLAPPING, 10, flapping=True, flaps=FLAPS), Part.POST)
+    assert message.line.endswith(
+        "Flapping: shop/checkout in prod-eu, degraded 6 times since 13:52 UTC (20 min), for 8 min in all"
+    )
+    assert message.since == FLAPS.since
+    assert message.title == "Flapping: shop/checkout in prod-eu"
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def compose(
             f"incident {short_id(event.incident)}",
         ),
         line=". ".join((f"{words.at(told.at, now)} {message.line}", *asides)),
-        since=None if told.edge in ENDS else told.since,
+        since=None if told.edge in ENDS else told.flaps.since if told.flaps else told.since,
         broadcast=part is Part.REPLY and (event.edge in ENDS or worsened),
         calls=part is not Part.EDIT and critical and (first or worsened),
     )
@@ -111,13 +111,15 @@ def _deployment(event: Event, now: datetime, restates: bool) -> Message:
 def _down(event: Event, now: datetime, restates: bool) -> Message:
     """A Deployment that is degraded now."""
     where = f"{words.name(event)} in {words.cluster(event)}"
-    state, since = words.state(event), words.lasting(event.since, now)
+    state, since = words.state(event), f" {words.lasting(event.since, now)}"
+    if event.flaps is not None:
+        since = f", {words.flaps(event.flaps, words.lasting(event.flaps.since, now))}"
     numbers, _, said = visible(event.message).partition("; ")
     change = _change(event, restates)
     unsettled = _UNSETTLED if state == "Flapping" else ""
     silenced = _SILENCED if event.edge in OPENINGS and event.sequence > 1 else ""
     reason = ", ".join(filter(None, (words.reason(event), numbers)))
-    lead = f"{state}{change}: Deployment {where} {since}: {reason}"
+    lead = f"{state}{change}: Deployment {where}{since}: {reason}"
     return Message(
         state,
         words.SYMBOLS[state],
@@ -127,7 +129,7 @@ def _down(event: Event, now: datetime, restates: bool) -> Message:
         why=_why(event),
         command=words.command(event),
         notes=(unsettled, silenced),
-        line=f"{state}{change}: {where} {since}",
+        line=f"{state}{change}: {where}{since}",
     )
 
 
@@ -155,6 +157,8 @@ def _over(event: Event) -> Message:
     else:
         how = f" after {words.readable(event.at - event.since)}"
         lead, after = f"{lead} was {was} {window}", now.capitalize()
+    if event.flaps is not None:
+        lead += f", {words.flaps(event.flaps, f'since {words.at(event.flaps.since, event.at)}')}"
     news = f"{state}{how}: {where}"
     return Message(
         state,

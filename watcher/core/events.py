@@ -2,13 +2,21 @@
 
 import hashlib
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from msgspec import Struct
 
 from watcher.core.model import EPOCH, Severity, Subject
+
+
+class Flaps(Struct, frozen=True, gc=False):
+    """How often a flapping subject was degraded, since when, and how long below its floor in all."""
+
+    times: int
+    since: datetime
+    lasted: timedelta
 
 
 class Incident(Struct, frozen=True, gc=False):
@@ -25,6 +33,8 @@ class Incident(Struct, frozen=True, gc=False):
     was_critical: bool = False
     """At any time since its opening, whatever the severity is now."""
     flapping: bool = False
+    flaps: Flaps | None = None
+    """Of what is flapping, up to its last edge."""
     silenced: bool = False
     """Nobody was told of the opening, since it was silenced; it is told when that is over."""
     told: dict[str, str] = {}
@@ -86,7 +96,7 @@ class Transition(Struct, frozen=True):
         return Event(
             i.id, i.sequence, self.edge, subject, self.at, i.since, i.opened_at, i.reason, i.severity,
             i.message, self.resolution, self.worsened, i.was_critical, i.flapping,
-            still_there=self.still_there,
+            flaps=i.flaps, still_there=self.still_there,
         )  # fmt: skip
 
 
@@ -150,6 +160,7 @@ class Event(Struct, frozen=True, omit_defaults=True):
     was_critical: bool = False
     """Its incident, at any time up to now."""
     flapping: bool = False
+    flaps: Flaps | None = None
     facts: Facts | None = None
     blind_for: float | None = None
     """Seconds without sight, on a cluster's restored."""

@@ -8,11 +8,24 @@ from watcher.core.events import Incident
 from watcher.core.model import Severity
 
 
+class Fall(Struct, frozen=True, gc=False, array_like=True):
+    """How long serving was below the floor in one degraded episode, or in several put together."""
+
+    at: datetime
+    lasted: timedelta
+    times: int = 1
+    """So many episodes; `at` is the first one's."""
+
+
 class History(Struct, frozen=True, gc=False):
     """What flapping is counted from: starts of degraded episodes, and announced recoveries."""
 
     episodes: tuple[datetime, ...] = ()
     recoveries: tuple[datetime, ...] = ()
+    falls: tuple[Fall, ...] = ()
+    """Of those episodes in which serving was below the floor, as far as that is over."""
+    falling: datetime | None = None
+    """Since when it is, in the present episode."""
 
 
 class Steady(Struct, frozen=True, gc=False, tag="steady"):
@@ -35,6 +48,8 @@ class Pending(Struct, frozen=True, gc=False, tag="pending"):
     blocked: bool = False
     """True while the verdict is unknown or the spec unobserved: it cannot fire meanwhile."""
     history: History = History()
+    flaps_at: datetime | None = None
+    """When it is told as flapping: with the falls before it, it has lasted for the hold by then."""
     began_at: datetime | None = None
     """When what is to be told began, if that was before the verdict."""
 

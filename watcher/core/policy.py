@@ -11,7 +11,8 @@ class Flapping(Struct, frozen=True):
     cycles: int = 3
     """Announced pairs of degraded and recovered."""
     episodes: int = 6
-    """Degraded episodes, announced or not."""
+    """Degraded episodes, announced or not, before the one that is told; or with it, if serving was
+    below the floor in each and they are as long as its hold together."""
     window: timedelta = timedelta(minutes=30)
     stable: timedelta = timedelta(minutes=15)
     """This long healthy, or steadily degraded, ends it."""

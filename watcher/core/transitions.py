@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
+from watcher.core import flapping
 from watcher.core.events import Edge, Incident, Resolution, Transition, incident_id
 from watcher.core.model import Assessment, Health, Severity, Subject
 from watcher.core.phases import Clearing, Firing, History, Pending, Phase, Steady
@@ -39,25 +40,31 @@ def observe(
     *,
     hold: timedelta,
     began: datetime | None = None,
+    short: bool = False,
     seed: datetime | None = None,
+    seen: datetime | None = None,
     blind: bool = False,
 ) -> Step:
     """Move on by a verdict. Deadlines that were due before it have been expired already.
 
     `hold` is how long this verdict must stand; `began` is when what it tells began, if before it;
-    `seed`, given only at a first sight after a start
-    or a blind window, is when a condition of the object itself says that the fault began; `blind`
+    `short` says whether serving is below the floor; `seed`, given only at a first sight after a
+    start or a blind window, is when a condition of the object itself says that the fault began;
+    `seen` is up to when the former verdict is known to have been true, unless that is now; `blind`
     keeps holds from running out, since more news may be on its way.
     """
+    until = now if seen is None else min(seen, now)
     match phase:
         case Steady() | Pending():
             if verdict.health is not Health.DEGRADED:
-                return _not_degraded(phase, verdict), None
+                return _not_degraded(phase, verdict, until), None
             seed = seed and min(seed, now)
             phase = _hold(phase, verdict, now, hold, seed, began, policy.flapping)
-            return (phase, None) if blind or phase.due > now else _open(phase, now, policy, subject)
+            phase = _with_falls_before(phase, short, now, until, policy.flapping)
+            due = _due(phase)
+            return (phase, None) if blind or due > now else _open(phase, now, policy, subject)
         case Firing() | Clearing():
-            return _announced(phase, verdict, now, policy)
+            return _announced(phase, verdict, now, policy, short, until)
 
 
 def expire(
@@ -72,7 +79,7 @@ def expire(
         case Pending():
             return _open(phase, at, policy, subject)
         case Firing():
-            incident = replace(_next(phase.incident), flapping=False)
+            incident = replace(_next(phase.incident), flapping=False, flaps=None)
             return Firing(incident), Transition(Edge.UPDATED, at, incident)
         case Clearing():
             return _recover(phase, at, policy.flapping)
@@ -82,11 +89,11 @@ def close(phase: Phase, resolution: Resolution, now: datetime) -> Step:
     """End whatever is open, for a reason other than health."""
     match phase:
         case Firing() | Clearing():
-            incident = _next(phase.incident)
-            history = History() if incident.flapping else phase.history
+            incident = _next(_with_fall(phase.incident, phase.history, now))
+            history = History() if incident.flapping else flapping.over(phase.history, now)
             return Steady(history), Transition(Edge.CLOSED, now, incident, resolution)
         case Pending():
-            return Steady(phase.history), None
+            return Steady(flapping.over(phase.history, now)), None
         case Steady():
             return phase, None
 
@@ -112,6 +119,8 @@ def deadline(phase: Phase) -> datetime | None:
     match phase:
         case Pending(blocked=True) | Steady():
             return None
+        case Pending():
+            return _due(phase)
         case _:
             return phase.due
 
@@ -123,22 +132,27 @@ def restart_clearing(phase: Phase, now: datetime, policy: HealthPolicy) -> Phase
     return replace(phase, due=now + _clear_for(phase.incident, policy))
 
 
-def _not_degraded(phase: Steady | Pending, verdict: Assessment) -> Phase:
+def _due(phase: Pending) -> datetime:
+    return phase.due if phase.flaps_at is None else min(phase.due, phase.flaps_at)
+
+
+def _not_degraded(phase: Steady | Pending, verdict: Assessment, until: datetime) -> Phase:
     if isinstance(phase, Steady):
         return phase
+    history = flapping.over(phase.history, until)
     if verdict.health is Health.UNKNOWN or verdict.reason in _NO_NEWS:
-        return phase if phase.blocked else replace(phase, blocked=True)
-    return Steady(phase.history)
+        return phase if phase.blocked else replace(phase, blocked=True, history=history)
+    return Steady(history)
 
 
 def _hold(
     phase: Steady | Pending, verdict: Assessment, now: datetime, hold: timedelta,
-    seed: datetime | None, began: datetime | None, flapping: Flapping,
+    seed: datetime | None, began: datetime | None, policy: Flapping,
 ) -> Pending:  # fmt: skip
     severity = verdict.severity or Severity.WARNING
     if isinstance(phase, Steady):
         since = seed or now
-        history = _episode(phase.history, now, flapping)
+        history = flapping.began(phase.history, now, policy)
         due, reason, message = since + hold, verdict.reason, verdict.message
         pending = Pending(since, due, hold, reason, severity, message, history=history)
         return replace(pending, began_at=began)
@@ -150,16 +164,30 @@ def _hold(
     elif hold != phase.hold or verdict.reason != phase.reason:
         due = since + hold
     why = verdict.reason, severity, phase.message
-    changed = Pending(since, due, hold, *why, history=phase.history, began_at=began)
+    changed = Pending(
+        since, due, hold, *why, history=phase.history, flaps_at=phase.flaps_at, began_at=began
+    )
     # A message that alone changed (a counter in it) is worth no write.
     return phase if changed == phase else replace(changed, message=verdict.message)
 
 
+def _with_falls_before(
+    phase: Pending, short: bool, now: datetime, until: datetime, policy: Flapping
+) -> Pending:
+    """What comes and goes within its hold has one hold together, from so many episodes on."""
+    history = flapping.weighed(phase.history, short, now, until)
+    flaps_at = flapping.adds_up_at(history, phase.hold, policy)
+    if history is phase.history and flaps_at == phase.flaps_at:
+        return phase
+    return replace(phase, history=history, flaps_at=flaps_at)
+
+
 def _open(phase: Pending, at: datetime, policy: HealthPolicy, subject: Subject) -> Step:
-    flapping, history = policy.flapping, _recent(phase.history, at, policy.flapping)
+    limits, history = policy.flapping, flapping.recent(phase.history, at, policy.flapping)
     flaps = (
-        len(history.recoveries) >= flapping.cycles
-        or len(history.episodes[:-1]) >= flapping.episodes  # the last one is this one
+        len(history.recoveries) >= limits.cycles
+        or len(history.episodes[:-1]) >= limits.episodes  # the last one is this one
+        or (phase.flaps_at is not None and phase.flaps_at <= at)
     )
     # The episodes tell apart what opens, ends and opens again at one instant.
     nth = f"{len(phase.history.episodes)}{flaps}"
@@ -167,36 +195,49 @@ def _open(phase: Pending, at: datetime, policy: HealthPolicy, subject: Subject) 
     incident = Incident(
         name, at, phase.began, phase.reason, phase.severity, phase.message, sequence=1,
         was_critical=phase.severity is Severity.CRITICAL, flapping=flaps,
+        flaps=flapping.counted(phase.history, at) if flaps else None,
     )  # fmt: skip
-    due = max(at, phase.since + flapping.stable) if flaps else None
+    due = max(at, phase.since + limits.stable) if flaps else None
     edge = Edge.FLAPPING if flaps else Edge.DEGRADED
     return Firing(incident, due, history), Transition(edge, at, incident)
 
 
 def _announced(
-    phase: Firing | Clearing, verdict: Assessment, now: datetime, policy: HealthPolicy
-) -> Step:
+    phase: Firing | Clearing, verdict: Assessment, now: datetime, policy: HealthPolicy,
+    short: bool, until: datetime,
+) -> Step:  # fmt: skip
     if resolution := _CLOSING.get(verdict.health):
         after, closed = close(phase, resolution, now)
         still_there = verdict.health is Health.DELETING
         return after, closed and replace(closed, still_there=still_there)
     match verdict.health:
         case Health.HEALTHY:
-            return _clear(phase, now, policy)
+            return _clear(phase, now, until, policy)
         case Health.DEGRADED:
-            return _still_degraded(phase, verdict, now, policy.flapping)
+            return _still_degraded(phase, verdict, now, policy.flapping, short, until)
         case _:
-            if isinstance(phase, Firing) and phase.due is None:
+            if isinstance(phase, Firing) and phase.due is None and phase.history.falling is None:
                 return phase, None
-            return Firing(phase.incident, None, phase.history), None
+            incident = _with_fall(phase.incident, phase.history, until)
+            return Firing(incident, None, flapping.over(phase.history, until)), None
 
 
-def _clear(phase: Firing | Clearing, now: datetime, policy: HealthPolicy) -> Step:
+def _clear(phase: Firing | Clearing, now: datetime, until: datetime, policy: HealthPolicy) -> Step:
     if isinstance(phase, Clearing):
         return phase, None
-    due = now + _clear_for(phase.incident, policy)
-    clearing = Clearing(phase.incident, due, phase.history)
+    incident = _with_fall(phase.incident, phase.history, until)
+    due = now + _clear_for(incident, policy)
+    clearing = Clearing(incident, due, flapping.over(phase.history, until))
     return _recover(clearing, now, policy.flapping) if due <= now else (clearing, None)
+
+
+def _with_fall(incident: Incident, history: History, until: datetime) -> Incident:
+    """Add the fall that is over to what is told of a flapping incident."""
+    if incident.flaps is None or history.falling is None:
+        return incident
+    lasted = max(NO_TIME, until - max(history.falling, incident.opened_at))
+    flaps = replace(incident.flaps, lasted=incident.flaps.lasted + lasted)
+    return replace(incident, flaps=flaps)
 
 
 def _clear_for(incident: Incident, policy: HealthPolicy) -> timedelta:
@@ -204,16 +245,22 @@ def _clear_for(incident: Incident, policy: HealthPolicy) -> timedelta:
 
 
 def _still_degraded(
-    phase: Firing | Clearing, verdict: Assessment, now: datetime, flapping: Flapping
-) -> Step:
+    phase: Firing | Clearing, verdict: Assessment, now: datetime, limits: Flapping,
+    short: bool, until: datetime,
+) -> Step:  # fmt: skip
     incident, severity = phase.incident, verdict.severity or Severity.WARNING
     history, due = phase.history, phase.due if isinstance(phase, Firing) else None
     if isinstance(phase, Clearing):
-        history = _episode(history, now, flapping)
+        history = flapping.began(history, now, limits)
+        if (flaps := incident.flaps) is not None:
+            incident = replace(incident, flaps=replace(flaps, times=flaps.times + 1))
+    if not short:
+        incident = _with_fall(incident, history, until)
+    history = flapping.weighed(history, short, now, until)
     if incident.flapping and due is None:
-        due = now + flapping.stable
+        due = now + limits.stable
     if (incident.reason, incident.severity) == (verdict.reason, severity):
-        if isinstance(phase, Firing) and due == phase.due:
+        if isinstance(phase, Firing) and (due, history) == (phase.due, phase.history):
             return phase, None
         return Firing(incident, due, history), None
     worsened = (incident.severity, severity) == _WORSE
@@ -227,10 +274,10 @@ def _still_degraded(
     return Firing(told.incident, due, history), told
 
 
-def _recover(phase: Clearing, at: datetime, flapping: Flapping) -> Step:
+def _recover(phase: Clearing, at: datetime, limits: Flapping) -> Step:
     history = History()
     if not phase.incident.flapping:
-        history = _recent(phase.history, at, flapping)
+        history = flapping.recent(phase.history, at, limits)
         history = replace(history, recoveries=(*history.recoveries, at))
     incident = _next(phase.incident)
     return Steady(history), Transition(Edge.RECOVERED, at, incident)
@@ -238,16 +285,3 @@ def _recover(phase: Clearing, at: datetime, flapping: Flapping) -> Step:
 
 def _next(incident: Incident) -> Incident:
     return replace(incident, sequence=incident.sequence + 1)
-
-
-def _episode(history: History, now: datetime, flapping: Flapping) -> History:
-    history = _recent(history, now, flapping)
-    return replace(history, episodes=(*history.episodes, now))
-
-
-def _recent(history: History, now: datetime, flapping: Flapping) -> History:
-    start = now - flapping.window
-    return History(
-        tuple(e for e in history.episodes if e >= start),
-        tuple(r for r in history.recoveries if r >= start),
-    )

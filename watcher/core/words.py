@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from shlex import quote
 from typing import Final
 
-from watcher.core.events import ENDS, Edge, Event, Resolution
+from watcher.core.events import ENDS, Edge, Event, Flaps, Resolution
 from watcher.core.message import visible
 from watcher.core.model import Severity
 
@@ -169,6 +169,14 @@ def changed(where: str, kind: str, at: str, reason: str) -> str:
 def lasting(since: datetime, now: datetime) -> str:
     """`since 14:02 UTC (7 min)`."""
     return f"since {at(since, now)} ({readable(now - since)})"
+
+
+def flaps(counted: Flaps, since: str) -> str:
+    """`degraded 6 times since 14:02 UTC (2 min), for 1 min in all`."""
+    in_all = (
+        f", for {readable(counted.lasted)} in all" if counted.lasted >= timedelta(seconds=1) else ""
+    )
+    return f"degraded {counted.times} times {since}{in_all}"
 
 
 def sentences(*parts: str) -> str:

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import asdict
 
 from watcher.config.rules import signing_key
-from watcher.core.events import ENDS
+from watcher.core.events import ENDS, Flaps
 from watcher.core.message import visible
 from watcher.core.model import Json, Subject
 from watcher.core.words import rfc3339
@@ -137,10 +137,16 @@ def _data(notification: Notification, limit: int) -> Json:
         "duration_seconds": max(0.0, (event.at - event.since).total_seconds()) if ended else None,
         "blind_seconds": event.blind_for,
         "rewound": event.rewound or None,
+        "flaps": event.flaps and _flaps(event.flaps),
         "facts": event.facts and _known(asdict(event.facts)),
         "command": message.command or None,
     }
     return _known(data)
+
+
+def _flaps(counted: Flaps) -> Json:
+    seconds = counted.lasted.total_seconds()
+    return {"times": counted.times, "since": rfc3339(counted.since), "degraded_seconds": seconds}
 
 
 def _known(fields: Json) -> Json:
