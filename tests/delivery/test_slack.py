@@ -34,7 +34,13 @@ class ReadableSlack(FakeSlack):
         parent = self.find(asked["ts"]) if method.endswith("replies") else None
         found = self.messages if parent is None else [parent, *parent.replies]
         recent = [post for post in found if float(post.ts) >= float(asked["oldest"])]
-        return web.json_response({"ok": True, "messages": [_shown(post) for post in recent]})
+        recent = recent[::-1] if parent is None else recent  # a channel is read from its end
+        start, size = int(asked.get("cursor", "0")), min(int(asked["limit"]), 100)
+        more = str(start + size) if len(recent) > start + size else ""
+        shown = [_shown(post) for post in recent[start : start + size]]
+        return web.json_response(
+            {"ok": True, "messages": shown, "response_metadata": {"next_cursor": more}}
+        )
 
 
 def _shown(post: Post) -> dict[str, object]:
@@ -91,6 +97,24 @@ async def test_an_answer_that_was_lost_makes_no_double(
     (message,) = slack.messages
     assert "Recovered" in message.shown
     assert len(message.replies) == 1, "nor is the reply there twice"
+
+
+@pytest.mark.parametrize(("others", "messages"), [(250, 1), (1950, 1), (2100, 2)])
+async def test_it_is_found_in_a_busy_channel(
+    tmp_path: Path, slack: ReadableSlack, clock: ManualClock, others: int, messages: int
+) -> None:
+    """Page by page, however long they are; only what is buried under thousands may come twice."""
+    slack.faults.append(LOST)
+    async with rig(tmp_path, bot(slack), clock=clock) as it:
+        await it.opens("web")
+        await it.passes(0.5)
+        for number in range(others):
+            slack._post({"channel": CHANNEL, "text": f"{number} " + "x" * 1500})
+        await it.passes(10)
+        assert set((await it.states("oncall")).values()) == {"delivered"}
+    told = [post for post in slack.messages if "metadata" in post.payload]
+    assert len(told) == messages
+    assert len({post.payload["client_msg_id"] for post in told}) == 1
 
 
 async def test_without_the_right_to_look_a_double_is_recognisable(

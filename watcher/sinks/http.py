@@ -30,7 +30,7 @@ Secret = Callable[[], str]
 """Gives a secret's present value; asked for each attempt, so that rotation needs no restart."""
 
 BODY_CAP: Final = 65_536
-"""Bytes of an answer that are read."""
+"""Bytes of an answer that are read, unless its sender is asked for much."""
 _HEAD_CAP: Final = 65_536
 """Bytes of a line of an answer's head; a policy for content may well be longer than the usual 8 KiB."""
 _HEAD_ENDS: Final = re.compile(rb"\r?\n\r?\n")
@@ -65,14 +65,23 @@ class Sender:
     _tls: tuple[list[int], ssl.SSLContext] | None = field(default=None, init=False)
 
     async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, method: str = "POST"
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        method: str = "POST",
+        cap: int = BODY_CAP,
     ) -> Answer:
-        """Send `body`; any status is an answer. Raises SinkError, which says nothing of the URL."""
+        """Send `body`; any status is an answer, of which `cap` bytes are read.
+
+        Raises SinkError, which says nothing of the URL.
+        """
         try:
             check_url(url, self.allow_http)
         except ValueError as error:  # says what is wrong, not with what
             raise SinkError("bad_url", Outcome.PARK, detail=str(error)) from None
-        attempt = _Attempt()
+        attempt = _Attempt(cap)
         try:
             return await self._exchange(method, URL(url), body, headers, attempt)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -112,7 +121,9 @@ class Sender:
                 ssl=self._context() if url.scheme == "https" else True,
             ) as response,
         ):
-            return Answer(response.status, response.headers, await _read(response.content))
+            return Answer(
+                response.status, response.headers, await _read(response.content, attempt.cap)
+            )
 
     def _context(self) -> ssl.SSLContext:
         """Certificates are always verified; the context is kept until one of its files changes."""
@@ -193,10 +204,13 @@ class _HeadFirst(asyncio.Protocol):
         self._reader.resume_writing()
 
 
+@dataclass
 class _Attempt:
     """What is known of one exchange."""
 
-    sent = False
+    cap: int
+    """Bytes of the answer's body that are read."""
+    sent: bool = False
     """The request is on its way: from now on it may have arrived."""
     refusal: SinkError | None = None
 
@@ -241,8 +255,8 @@ def is_forbidden(address: str) -> bool:
     return any(ip in network for network in _FORBIDDEN)
 
 
-async def _read(content: aiohttp.StreamReader) -> bytes:
+async def _read(content: aiohttp.StreamReader, cap: int) -> bytes:
     body = bytearray()
-    while piece := await content.read(BODY_CAP - len(body)):
+    while piece := await content.read(cap - len(body)):
         body += piece
     return bytes(body)

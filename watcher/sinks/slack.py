@@ -1,7 +1,7 @@
 """Slack by bot token or by incoming webhook: what is sent, and when it counts as delivered."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,13 +18,17 @@ from watcher.errors import Outcome, SinkError
 from watcher.ports import Notification, Traits
 from watcher.sinks import slack_blocks
 from watcher.sinks.answers import check, unreadable
-from watcher.sinks.http import Secret, Sender, read_secret
+from watcher.sinks.http import BODY_CAP, Secret, Sender, read_secret
 from watcher.sinks.slack_answers import meaning, refused
 from watcher.sinks.slack_blocks import LIST_LINES, Unsent
 
 _PAGES: Final = uuid.uuid5(uuid.NAMESPACE_DNS, "pages.deployment-watcher.dev")
 _JSON: Final = {"Content-Type": "application/json; charset=utf-8"}
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
+_PAGE: Final = 100
+_MOST_PAGES: Final = 20
+"""A channel in which so much was written since is not read to its end: better told twice."""
+_PAGE_CAP: Final = 4_194_304
 _CLOCKS_DIFFER: Final = timedelta(minutes=1)
 _CONTINUED: Final = "continues an earlier message, which can be edited no more"
 _BEARABLE: Final = Traits("", chat=True, concurrency=1, rate=1.0, max_age=timedelta(hours=24))
@@ -95,23 +99,35 @@ class SlackBot:
         if since is None or part is Part.EDIT:
             return []
         oldest = str((since - _CLOCKS_DIFFER).timestamp())
-        asked = {"channel": self.channel, "oldest": oldest, "limit": "999"}
+        asked = {"channel": self.channel, "oldest": oldest, "limit": str(_PAGE)}
         asked["include_all_metadata"], method = "true", "conversations.history"
         if part is Part.REPLY:
             thread = _thread(notification)
             method = "conversations.replies"
             asked |= _place(thread)
         try:
-            found = await self._ask(method, urlencode(asked).encode(), _FORM)
+            found = [one async for one in self._pages(method, asked)]
         except SinkError as error:
             if error.outcome is Outcome.PARK:  # without that right a double is possible
                 return []
             raise
         return [
-            {"channel": found.channel or asked["channel"], "ts": message.ts}
-            for message in found.messages
+            {"channel": page.channel or asked["channel"], "ts": message.ts}
+            for page in found
+            for message in page.messages
             if message.metadata.event_payload.get("delivery_id") == notification.delivery_id
         ]
+
+    async def _pages(self, method: str, asked: Mapping[str, str]) -> AsyncIterator["_Reply"]:
+        """What Slack shows, the newest first."""
+        cursor: Mapping[str, str] = {}
+        for _ in range(_MOST_PAGES):
+            form = urlencode({**asked, **cursor}).encode()
+            page = await self._ask(method, form, _FORM, cap=_PAGE_CAP)
+            yield page
+            if not (following := page.response_metadata.next_cursor):
+                return
+            cursor = {"cursor": following}
 
     async def _call(self, method: str, body: Json) -> Json:
         """Only `ok` with a `ts` is success: anything else may come from a proxy, or be half done."""
@@ -120,10 +136,13 @@ class SlackBot:
             raise SinkError("bad_answer", Outcome.RETRY, ambiguous=True)
         return {"channel": reply.channel, "ts": reply.ts}
 
-    async def _ask(self, method: str, body: bytes, kind: Mapping[str, str]) -> "_Reply":
+    async def _ask(
+        self, method: str, body: bytes, kind: Mapping[str, str], cap: int = BODY_CAP
+    ) -> "_Reply":
         token = read_secret(self.token)
         headers = {"Authorization": f"Bearer {token}", **kind}
-        answer = await self.sender.post(f"{self.api_url.rstrip('/')}/{method}", body, headers)
+        url = f"{self.api_url.rstrip('/')}/{method}"
+        answer = await self.sender.post(url, body, headers, cap=cap)
         check(answer, self.sender.clock.wall(), [token])
         reply = _Reply()
         with suppress(msgspec.DecodeError):
@@ -176,6 +195,10 @@ class _Posted(msgspec.Struct, frozen=True):
     metadata: _Marks = _Marks()
 
 
+class _More(msgspec.Struct, frozen=True):
+    next_cursor: str = ""
+
+
 class _Reply(msgspec.Struct):
     """Of Slack's answer what a receipt needs."""
 
@@ -184,6 +207,7 @@ class _Reply(msgspec.Struct):
     channel: str = ""
     ts: str = ""
     messages: list[_Posted] = []
+    response_metadata: _More = _More()
 
 
 def _to_call(notification: Notification, mention: Sequence[str]) -> Sequence[str]:
