@@ -142,8 +142,7 @@ class Dispatcher:
             return None
         if self._in_flight and now < self._head_start_until:
             return self._head_start_until
-        places = 1 if self.state.probing else self.sink.traits.concurrency
-        places -= len(self._in_flight)
+        places = self.state.places(self.sink.traits.concurrency) - len(self._in_flight)
         if places <= 0:
             return None
         room = min(places, self._pace.room(now))
@@ -212,7 +211,7 @@ class Dispatcher:
             why = why if late and not claim.last_error else ""
             name, done = claim.delivery.id, DeliveryState.DELIVERED
             end = Settlement(name, done, now, reason=why, receipt=receipt)
-            await self._settle(end, self.state.answered())
+            await self._settle(end, self.state.answered(now))
             self.reporting.sent(claim, now, now - began)
         del self._in_flight[claim.delivery.incident]
 
@@ -234,7 +233,8 @@ class Dispatcher:
             counted=verdict.counted, ambiguous=error.ambiguous,
         )  # fmt: skip
         await self._settle(end, state)
-        self.reporting.failed(claim, error, verdict)
+        again = state.breaker.knocking and claim.last_error == error.reason
+        self.reporting.failed(claim, error, verdict, again=again)
         lost = verdict.state is DeliveryState.EXPIRED
         if lost or error.outcome is Outcome.RETRY_SLOWLY or self._fails_for_long(now):
             await self._tell(str(error), now, lost=lost)

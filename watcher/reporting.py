@@ -165,8 +165,11 @@ class Reporting:
         else:
             self._view.sink_troubles.pop(sink, None)
 
-    def failed(self, claim: Claim, error: SinkError, end: Verdict) -> None:
-        """It is tried again, given up, or kept in the queue of a sink that needs a human."""
+    def failed(self, claim: Claim, error: SinkError, end: Verdict, *, again: bool = False) -> None:
+        """It is tried again, given up, or kept in the queue of a sink that needs a human.
+
+        That nobody was to be reached `again`, seconds later, is counted and not worth a line.
+        """
         self.catch_up()
         sink = claim.delivery.sink
         if end.due is not None:
@@ -174,6 +177,9 @@ class Reporting:
         if end.state is DeliveryState.PARKED:
             self._metrics.sink_parked.labels(sink).set(1)
         self._metrics.failed(sink, error.reason)
+        if again and end.state is DeliveryState.PENDING:
+            self._metrics.notifications.labels(sink, _FAILED[end.state]).inc()
+            return
         self._notified(
             _FAILED[end.state], claim.delivery, reason=error.reason, error=error.detail, due=end.due,
             attempts=claim.attempts + 1, ambiguous=claim.ambiguous or error.ambiguous,

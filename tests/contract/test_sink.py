@@ -203,7 +203,7 @@ async def test_a_refused_connection_is_retried(kind: Kind) -> None:
     async with FaultServer(answers(200)) as gone:
         sink = kind.make(gone.url, Sender(SystemClock()))
     error = await failure(sink, kind.part)
-    assert (error.outcome, error.ambiguous) == (Outcome.RETRY, False)
+    assert (error.outcome, error.ambiguous) == (Outcome.UNREACHED, False)
     assert str(error) == "connection_refused: connection refused"
 
 

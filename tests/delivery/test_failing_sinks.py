@@ -18,7 +18,7 @@ from watcher.restating import Restating
 from watcher.trouble import Trouble
 
 INVALID = SinkError("invalid_auth", Outcome.PARK)
-REFUSED = SinkError("connection_refused", Outcome.RETRY, detail="connection refused")
+REFUSED = SinkError("connection_refused", Outcome.UNREACHED, detail="connection refused")
 MOVED = SinkError("redirect", Outcome.RETRY_SLOWLY, detail="HTTP 302")
 
 

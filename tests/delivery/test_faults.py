@@ -2,16 +2,18 @@
 
 import asyncio
 import gzip
+import re
 import ssl
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 import trustme
 
-from tests.delivery.rig import Recording, rig
+from tests.delivery.rig import Recording, Rig, rig
 from tests.deployments import ZERO
 from tests.fault_server import (
     Behaviour,
@@ -168,24 +170,125 @@ async def test_503_with_retry_after(tmp_path: Path, clock: ManualClock) -> None:
     assert len(server.requests) == 2
 
 
-async def test_a_receiver_that_is_gone(tmp_path: Path, clock: ManualClock) -> None:
-    """Row 1: refused for ten minutes, all is there within 35 s, late, and few knocked meanwhile."""
+@asynccontextmanager
+async def answering(port: int) -> AsyncIterator[FaultServer]:
+    """A receiver that is back where one was before."""
+    back = FaultServer(answers(204))
+    back._server = await asyncio.start_server(back._serve, "127.0.0.1", port)
+    try:
+        yield back
+    finally:
+        await back.stop()
+
+
+async def gone(clock: ManualClock) -> tuple[int, Webhook]:
+    """A port at which nobody listens, and a sink that has its receiver there."""
     async with FaultServer(answers(204)) as server:
         port = server.port
-    sender = Sender(clock)
-    sink = Webhook("hook", sender, url=lambda: f"http://127.0.0.1:{port}/events")
+    return port, Webhook("hook", Sender(clock), url=lambda: f"http://127.0.0.1:{port}/events")
+
+
+async def test_a_receiver_that_is_gone(tmp_path: Path, clock: ManualClock) -> None:
+    """Row 1: refused for ten minutes, all is there within 35 s, late, and the log is not full of it."""
+    port, sink = await gone(clock)
     async with rig(tmp_path, sink, clock=clock) as it:
         await it.opens("a", "b", "c", "d", "e")
         await it.passes(300)
         await it.ends("a", "b")
         await it.passes(299)
         assert len(it.lines("notification.deferred")) <= 40
-        back = FaultServer(answers(204))
-        back._server = await asyncio.start_server(back._serve, "127.0.0.1", port)
-        await it.passes(36)
+        async with answering(port):
+            await it.passes(36)
         assert sorted((await it.states("hook")).values()) == ["delivered"] * 7
         assert it.lines("notification.sent")[-1]["latency"] > 300
-        await back.stop()
+
+
+@pytest.mark.parametrize("away", [1, 7, 61, 299])
+async def test_a_receiver_that_is_restarted_is_told_within_two_seconds(
+    tmp_path: Path, clock: ManualClock, away: int
+) -> None:
+    """Of hundreds that wait one at a time asks whether somebody is there, at no cost to any of them."""
+    port, sink = await gone(clock)
+    names = [f"app-{number}" for number in range(300)]
+    async with rig(tmp_path, sink, other := Recording(), clock=clock) as it:
+        await it.opens(*names)
+        await it.passes(away)
+        tried = [row for row in await it.rows("hook") if row.first_attempt_at]
+        asked = sink_counts(it, "deferred")
+        assert len(tried) <= 5
+        assert away / 2 <= asked <= away / 2 + 5
+        assert len(it.lines("notification.deferred")) <= 5
+        assert other.told.count("sink.failing hook") == (away > 60)
+        async with answering(port) as back:
+            await it.passes(2)
+            assert len(back.requests) == len(set(arrived(back))) == len(names)
+        rows = await it.rows("hook")
+        assert {(row.delivery.state, row.attempts) for row in rows} == {("delivered", 1)}
+
+
+async def test_a_restart_of_the_watcher_asks_anew(tmp_path: Path, clock: ManualClock) -> None:
+    """Both are restarted by the same hand: the five minutes begin with the process."""
+    port, sink = await gone(clock)
+    async with rig(tmp_path, sink, clock=clock) as it:
+        await it.opens("web")
+        await it.passes(600)
+        assert it.dispatchers["hook"].state.held_until(clock.now())
+    async with rig(tmp_path, sink, clock=clock) as it:
+        await it.passes(20)
+        async with answering(port):
+            await it.passes(2)
+        assert await it.states("hook") == {"web/1 event": "delivered"}
+
+
+def sink_counts(it: Rig, outcome: str) -> float:
+    found = re.search(
+        rf'notifications_total{{outcome="{outcome}",sink="hook"}} ([0-9.]+)',
+        it.metrics.render([]).decode(),
+    )
+    return float(found[1]) if found else 0
+
+
+class Bucket:
+    """Takes so many requests and then one a second; who is too fast is asked to wait for one."""
+
+    def __init__(self, clock: ManualClock, size: int) -> None:
+        self._clock = clock
+        self._size = size
+        self._began = clock.now()
+        self._taken = 0
+        self._refused_at: datetime | None = None
+        self.refused = 0
+        self.in_shadow = 0
+        """Refused while the wait that another was asked for was not over."""
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        now = self._clock.now()
+        room = self._size + (now - self._began).total_seconds()
+        if self._taken + 1 <= room:
+            self._taken += 1
+            await answers(204)(reader, writer)
+            return
+        self.refused += 1
+        self.in_shadow += self._refused_at == now
+        self._refused_at = now
+        await answers(429, b"", retry_after="1")(reader, writer)
+
+
+async def test_a_refusal_for_being_too_fast_is_not_learned_by_several(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    """One asks whether it is over; only the very first time several are under way."""
+    bucket = Bucket(clock, 10)
+    async with (
+        FaultServer(bucket.take) as server,
+        rig(tmp_path, hook(server, clock), clock=clock) as it,
+    ):
+        await it.opens(*(f"app-{number}" for number in range(40)))
+        await it.passes(60)
+        assert set((await it.states("hook")).values()) == {"delivered"}
+        assert {row.attempts for row in await it.rows("hook")} == {1}
+    assert bucket.in_shadow <= 3
+    assert bucket.refused <= 4 + 30
 
 
 async def test_an_endpoint_that_is_gone(tmp_path: Path, clock: ManualClock) -> None:

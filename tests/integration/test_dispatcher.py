@@ -87,7 +87,7 @@ class Reports:
     def superseded(self, by: Delivery, delivery: Delivery) -> None:
         self.lines.append(f"superseded {delivery.part}{delivery.sequence} by {by.part}")
 
-    def failed(self, claim: Claim, error: SinkError, end: Verdict) -> None:
+    def failed(self, claim: Claim, error: SinkError, end: Verdict, *, again: bool = False) -> None:
         words = {DeliveryState.PENDING: "deferred", DeliveryState.DEAD: "abandoned"}
         reason = "" if end.state is DeliveryState.EXPIRED else f" {error.reason}"
         self._line(f"{words.get(end.state, end.state)}{reason}", claim)

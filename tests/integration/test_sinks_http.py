@@ -120,7 +120,7 @@ async def test_names_are_looked_up_for_each_attempt() -> None:
         error = await refusal(sender, url)
         assert (error.reason, error.outcome, error.ambiguous) == (
             "name_not_resolved",
-            Outcome.RETRY,
+            Outcome.UNREACHED,
             False,
         )
         assert (await sender.post(url, b"", {})).status == 200
@@ -155,6 +155,7 @@ async def test_a_full_backlog_ends_the_attempt() -> None:
         sender = Sender(SystemClock(), total=5.0, connect=0.2)
         error = await refusal(sender, f"http://127.0.0.1:{listener.getsockname()[1]}/")
     assert (error.reason, error.ambiguous) == ("connect_timeout", False)
+    assert error.outcome is Outcome.UNREACHED
 
 
 async def test_a_compressed_bomb_is_not_unpacked() -> None:
@@ -332,7 +333,7 @@ async def test_no_proxy_is_honoured(
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"), [(407, Outcome.PARK), (502, Outcome.RETRY), (None, Outcome.RETRY)]
+    ("status", "outcome"), [(407, Outcome.PARK), (502, Outcome.RETRY), (None, Outcome.UNREACHED)]
 )
 async def test_a_proxy_can_fail_too(
     monkeypatch: pytest.MonkeyPatch, status: int | None, outcome: Outcome

@@ -79,18 +79,44 @@ def test_throttled_edits_pause_edits_alone() -> None:
 
 def test_a_throttle_without_a_time_backs_off() -> None:
     """A sink that says only «too fast» is asked less and less, though no attempt is counted."""
-    sink, waits = SinkState(), []
+    now, sink, waits = NOW, SinkState(), []
     for _ in range(4):
-        _, sink = settled(failure(Outcome.THROTTLED), sink)
+        _, sink = settle_failure(failure(Outcome.THROTTLED), sink, DAY, now, 1.0)
         assert sink.paused_until
-        waits.append((sink.paused_until - NOW).total_seconds())
+        waits.append((sink.paused_until - now).total_seconds())
+        now = sink.paused_until
     assert waits == [1, 2, 4, 8]
+
+
+def test_refusals_of_what_was_under_way_count_once() -> None:
+    """Four at once that are all too fast are one reason to wait; a longer wait that is asked for counts."""
+    sink = SinkState()
+    for after in (None, None, 0.5, None):
+        verdict, sink = settled(failure(Outcome.THROTTLED, after=after), sink)
+        assert (verdict.due, sink.throttles) == (at(1), 1)
+    verdict, sink = settled(failure(Outcome.THROTTLED, after=9), sink)
+    assert (verdict.due, sink.paused_until, sink.throttles) == (at(9), at(9), 1)
+
+
+def test_after_a_throttle_one_asks_and_more_follow_as_it_answers() -> None:
+    """The one that asks whether it is over has no others in its shadow, nor has the next refusal."""
+    _, sink = settled(failure(Outcome.THROTTLED, after=30))
+    places = []
+    for _ in range(33):
+        places.append(sink.places(4))
+        sink = sink.answered(at(31))
+    assert places == [1] * 10 + [2] * 10 + [3] * 10 + [4] * 3
+    assert sink == SinkState()
+    assert settled(failure(Outcome.THROTTLED))[1].places(1) == 1
+    assert SinkState().places(4) == 4
 
 
 def test_a_success_does_not_end_a_pause() -> None:
     """One that was under way when another was throttled proves nothing."""
     _, sink = settled(failure(Outcome.THROTTLED, after=30))
-    assert sink.answered().held_until(NOW) == at(30)
+    assert sink.answered(NOW).held_until(NOW) == at(30)
+    assert sink.answered(NOW).throttles == 1
+    assert sink.answered(at(30)).probing is False
 
 
 def test_breaker_opens_longer_and_longer() -> None:
@@ -104,6 +130,40 @@ def test_breaker_opens_longer_and_longer() -> None:
     assert waits == [1, 1, 1, 1, 5, 10, 20, 30, 30]
     assert sink.probing
     assert sink.held_until(now) is None
+
+
+def knocks(sink: SinkState, now: datetime, count: int) -> tuple[SinkState, list[float]]:
+    """The state after so many attempts that reached nobody, and the waits between them."""
+    waits = []
+    for _ in range(count):
+        verdict, sink = settle_failure(failure(Outcome.UNREACHED), sink, DAY, now, 1.0)
+        assert verdict.due
+        assert not verdict.counted
+        waits.append((verdict.due - now).total_seconds())
+        now = verdict.due
+    return sink, waits
+
+
+def test_where_nobody_is_to_be_reached_it_is_asked_every_two_seconds() -> None:
+    """From the first time on, for five minutes, at no attempt; then as anything that is down."""
+    sink, waits = knocks(SinkState(), NOW, 155)
+    assert waits == [2] * 150 + [5, 10, 20, 30, 30]
+    assert sink.places(4) == 1
+    _, waits = knocks(sink.restarted(at(500)), at(500), 2)
+    assert waits == [2, 2], "a restart, as of all that stood beside it, begins anew"
+
+
+def test_an_answer_ends_the_knocking() -> None:
+    """A receiver that is up and not ready is waited for as usual; one that goes away once more is not."""
+    sink, _ = knocks(SinkState(), NOW, 100)
+    verdict, sink = settle_failure(failure(Outcome.RETRY), sink, DAY, at(200), 1.0)
+    assert (verdict.due, verdict.counted, sink.places(4)) == (at(201), True, 4)
+    _, waits = knocks(sink, at(201), 2)
+    assert waits == [2, 2]
+    opened = SinkState(Breaker(9, timedelta(seconds=30), at(0)))
+    sink, waits = knocks(opened, NOW, 2)
+    assert waits == [2, 2]
+    assert settle_failure(failure(Outcome.RETRY), sink, DAY, at(4), 1.0)[0].due == at(5)
 
 
 def test_an_open_breaker_costs_no_attempt() -> None:

@@ -37,6 +37,8 @@ class Outcome(StrEnum):
 
     RETRY = "retry"
     """Try again with backoff, at the soonest after `retry_after`."""
+    UNREACHED = "unreached"
+    """As retry; there was nobody to ask, so soon again, for the whole sink and at no cost."""
     RETRY_SLOWLY = "retry_slowly"
     """As retry, with minutes in between: a redirect, a workspace being migrated."""
     THROTTLED = "throttled"

@@ -35,11 +35,11 @@ _CERTIFICATE_EXPIRED: Final = 10
 """OpenSSL's X509_V_ERR_CERT_HAS_EXPIRED: renewing it takes no change here, so it is tried again."""
 _FAILURES: Final[Mapping[type[Exception], tuple[str, Outcome]]] = {  # the first that fits
     aiohttp.ClientSSLError: ("tls_failed", Outcome.PARK),
-    aiohttp.ClientConnectorDNSError: ("name_not_resolved", Outcome.RETRY),
-    aiohttp.ClientProxyConnectionError: ("proxy_failed", Outcome.RETRY),
-    aiohttp.ConnectionTimeoutError: ("connect_timeout", Outcome.RETRY),
+    aiohttp.ClientConnectorDNSError: ("name_not_resolved", Outcome.UNREACHED),
+    aiohttp.ClientProxyConnectionError: ("proxy_failed", Outcome.UNREACHED),
+    aiohttp.ConnectionTimeoutError: ("connect_timeout", Outcome.UNREACHED),
     TimeoutError: ("timeout", Outcome.RETRY),
-    aiohttp.ClientConnectorError: ("connection_failed", Outcome.RETRY),
+    aiohttp.ClientConnectorError: ("connection_failed", Outcome.UNREACHED),
     aiohttp.ClientConnectionError: ("connection_lost", Outcome.RETRY),
     aiohttp.ClientPayloadError: ("connection_lost", Outcome.RETRY),
     ValueError: ("bad_url", Outcome.PARK),
@@ -90,7 +90,7 @@ def failed(error: Exception, sent: bool) -> SinkError:
     if type(error) is aiohttp.ClientConnectorError and error.errno:
         refused = error.errno == errno.ECONNREFUSED
         reason = "connection_refused" if refused else "connection_failed"
-        return SinkError(reason, Outcome.RETRY, detail=os.strerror(error.errno).lower())
+        return SinkError(reason, Outcome.UNREACHED, detail=os.strerror(error.errno).lower())
     reason, outcome = next(_FAILURES[kind] for kind in _FAILURES if isinstance(error, kind))
     return SinkError(reason, outcome, ambiguous=sent)
 
