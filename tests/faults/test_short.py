@@ -18,7 +18,7 @@ def stall(world: World, status: str, reason: str) -> None:
 
 @warped
 async def test_over_within_its_hold(tmp_path):
-    """Nobody is told of what was down for 20 s, deleted meanwhile or not; the audit log says why.
+    """Row 38: nobody is told of what was down for 20 s, deleted meanwhile or not; the audit log says why.
 
     Neither of a rollout that counts as stalled until its controller manager has looked again.
     """
