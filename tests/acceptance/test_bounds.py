@@ -14,14 +14,17 @@ from tests.acceptance.timelines import (
     down,
     end,
     gone,
+    lines,
     listed,
     restart,
     see,
+    sent,
     table,
     told,
     up,
 )
 from tests.deployments import CREATED, Json, having, stamp, web
+from watcher.timeline import read
 
 IN_FLIGHT = "ReplicaSetUpdated"
 
@@ -50,8 +53,10 @@ TEN, NINE, EIGHT = (listed(0, web(10, 10, unavailable=2)), web(9, 10), web(8, 10
 STUCK = "no_progress warning since 10"
 CRASH_LOOPS: dict[str, Timeline] = {
     "a new service": (
-        [listed(0), see(10, new(0), "ADDED"), *crash_loop(10, 940, new(1), new(0)), end(940)],
-        ["920 A degraded no_progress critical since 10"]),
+        [listed(0), see(10, new(0), "ADDED"), *crash_loop(10, 5400, new(1), new(0)), end(5400)],
+        ["920 A degraded no_progress critical since 10",
+         "948 A updated no_progress warning since 10",
+         "956 A updated no_progress critical since 10"]),
     "one of ten": (
         [TEN, see(10, NINE), *crash_loop(10, 5400, web(10, 10), NINE), end(5400)],
         [f"910 A degraded {STUCK}"]),
@@ -77,6 +82,35 @@ CRASH_LOOPS: dict[str, Timeline] = {
     "another version: counted anew": (
         [TEN, see(10, NINE), see(800, web(9, 10, generation=2, revision=2))],
         ["1700 A degraded no_progress warning since 800"]),
+}  # fmt: skip
+
+NONE = web(0)
+TOLD = [
+    "70 A degraded below_minimum warning since 10",
+    "100 A updated none_available critical since 10",
+]
+WAVERING: dict[str, Timeline] = {
+    "once": ([START, see(10, LOW), see(100, NONE), see(200, LOW)],
+        [*TOLD, "200 A updated below_minimum warning since 10"]),
+    "worse again: at once": ([START, see(10, LOW), see(100, NONE), see(200, LOW), see(210, NONE)],
+        [*TOLD, "200 A updated below_minimum warning since 10",
+         "210 A updated none_available critical since 10"]),
+    "again and again: what is milder has to last": (
+        [START, see(10, LOW), see(100, NONE), see(200, LOW), see(210, NONE),
+         *(see(t, (LOW, NONE)[t // 30 % 2]) for t in range(240, 400, 30)), see(400, LOW)],
+        [*TOLD, "200 A updated below_minimum warning since 10",
+         "210 A updated none_available critical since 10",
+         "460 A updated below_minimum warning since 10"]),
+    "over a restart": (
+        [START, see(10, LOW), see(100, NONE), see(200, LOW), see(210, NONE), see(400, LOW),
+         restart(430)],
+        [*TOLD, "200 A updated below_minimum warning since 10",
+         "210 A updated none_available critical since 10",
+         "460 A updated below_minimum warning since 10"]),
+    "seldom": ([START, see(10, LOW), see(100, NONE), see(1000, LOW), see(1900, NONE), see(2800, LOW)],
+        [*TOLD, "1000 A updated below_minimum warning since 10",
+         "1900 A updated none_available critical since 10",
+         "2800 A updated below_minimum warning since 10"]),
 }  # fmt: skip
 
 ONE, ONE_ROLLING = web(1, 1), web(0, 1, reason=IN_FLIGHT, generation=2)
@@ -222,6 +256,23 @@ BEGINNINGS: dict[str, Timeline] = {
 async def test_crash_loops(steps, expected):
     """Progress is what goes beyond the best: a pod that is ready for seconds puts nothing off."""
     assert await told(steps) == expected
+
+
+@table(WAVERING)
+async def test_wavering(steps, expected):
+    """What changes again and again is told as often as it settles, and when it is at its worst."""
+    assert await told(steps) == expected
+
+
+async def test_wavering_is_no_alarm():
+    """Getting worse calls somebody, and not again within a quarter of an hour."""
+    steps, _ = WAVERING["worse again: at once"]
+    assert [event.worsened for event in await sent(read(lines(steps)))] == [
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 @table(TOTAL_LOSS)

@@ -14,6 +14,7 @@ from tests.deployments import ZERO, Json, having, stamp, web
 from watcher.core.events import Event
 from watcher.replay import Stage
 from watcher.stores.database import migrate
+from watcher.timeline import Timeline as Read
 from watcher.timeline import read
 
 
@@ -100,16 +101,20 @@ async def told(steps: Iterable[Json]) -> list[str]:
     """What would be sent: `70 A degraded below_minimum warning since 10`, a letter an incident."""
     letters: dict[str, str] = {}
     timeline = read(lines(steps))
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "replay.db"
-        path.write_bytes(_empty_store())
-        events = [event async for event in Stage(timeline, f"sqlite:///{path}").play()]
     return [
         _line(
             event, letters.setdefault(event.incident, chr(ord("A") + len(letters))), timeline.base
         )
-        for event in events
+        for event in await sent(timeline)
     ]
+
+
+async def sent(timeline: Read) -> list[Event]:
+    """What some sink would have been sent."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "replay.db"
+        path.write_bytes(_empty_store())
+        return [event async for event in Stage(timeline, f"sqlite:///{path}").play()]
 
 
 @cache

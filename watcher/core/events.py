@@ -32,6 +32,10 @@ class Incident(Struct, frozen=True, gc=False):
     """Of the last event; counts up within the incident."""
     was_critical: bool = False
     """At any time since its opening, whatever the severity is now."""
+    changed_at: datetime | None = None
+    """When another reason or severity was last told."""
+    wavers: bool = False
+    """It has changed again and again: what is no worse is told once it has stood for a while."""
     flapping: bool = False
     flaps: Flaps | None = None
     """Of what is flapping, up to its last edge."""

@@ -59,12 +59,21 @@ class Pending(Struct, frozen=True, gc=False, tag="pending"):
         return self.since if self.began_at is None else self.began_at
 
 
+class Settling(Struct, frozen=True, gc=False):
+    """A change of an incident that wavers: told once it has stood until then."""
+
+    due: datetime
+    reason: str
+    severity: Severity
+
+
 class Firing(Struct, frozen=True, gc=False, tag="firing"):
     """Announced as degraded; `due` is set while flapping: then it counts as steadily degraded."""
 
     incident: Incident
     due: datetime | None = None
     history: History = History()
+    settling: Settling | None = None
 
 
 class Clearing(Struct, frozen=True, gc=False, tag="clearing"):

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from watcher.core import flapping
 from watcher.core.events import Edge, Incident, Resolution, Transition, incident_id
 from watcher.core.model import Assessment, Health, Severity, Subject
-from watcher.core.phases import Clearing, Firing, History, Pending, Phase, Steady
+from watcher.core.phases import Clearing, Firing, History, Pending, Phase, Settling, Steady
 from watcher.core.policy import Flapping, HealthPolicy
 
 STEADY = Steady()
@@ -78,6 +78,8 @@ def expire(
     match phase:
         case Pending():
             return _open(phase, at, policy, subject)
+        case Firing(settling=Settling() as settled):
+            return _change(phase, settled.reason, settled.severity, phase.incident.message, at)
         case Firing():
             incident = replace(_next(phase.incident), flapping=False, flaps=None)
             return Firing(incident), Transition(Edge.UPDATED, at, incident)
@@ -121,6 +123,8 @@ def deadline(phase: Phase) -> datetime | None:
             return None
         case Pending():
             return _due(phase)
+        case Firing(settling=Settling(due=due)):
+            return due
         case _:
             return phase.due
 
@@ -214,7 +218,7 @@ def _announced(
         case Health.HEALTHY:
             return _clear(phase, now, until, policy)
         case Health.DEGRADED:
-            return _still_degraded(phase, verdict, now, policy.flapping, short, until)
+            return _still_degraded(phase, verdict, now, policy, short, until)
         case _:
             if isinstance(phase, Firing) and phase.due is None and phase.history.falling is None:
                 return phase, None
@@ -245,9 +249,10 @@ def _clear_for(incident: Incident, policy: HealthPolicy) -> timedelta:
 
 
 def _still_degraded(
-    phase: Firing | Clearing, verdict: Assessment, now: datetime, limits: Flapping,
+    phase: Firing | Clearing, verdict: Assessment, now: datetime, policy: HealthPolicy,
     short: bool, until: datetime,
 ) -> Step:  # fmt: skip
+    limits = policy.flapping
     incident, severity = phase.incident, verdict.severity or Severity.WARNING
     history, due = phase.history, phase.due if isinstance(phase, Firing) else None
     if isinstance(phase, Clearing):
@@ -259,19 +264,43 @@ def _still_degraded(
     history = flapping.weighed(history, short, now, until)
     if incident.flapping and due is None:
         due = now + limits.stable
+    still = Firing(incident, due, history)
     if (incident.reason, incident.severity) == (verdict.reason, severity):
-        if isinstance(phase, Firing) and (due, history) == (phase.due, phase.history):
-            return phase, None
-        return Firing(incident, due, history), None
-    worsened = (incident.severity, severity) == _WORSE
-    incident = replace(
-        incident, reason=verdict.reason, severity=severity, message=verdict.message,
-        was_critical=incident.was_critical or severity is Severity.CRITICAL,
-    )  # fmt: skip
+        return (phase if still == phase else still), None
     if incident.flapping:  # it was told once, and is quiet until it is stable
-        return Firing(incident, due, history), None
-    told = Transition(Edge.UPDATED, now, _next(incident), worsened=worsened)
-    return Firing(told.incident, due, history), told
+        incident = _as_it_is(incident, verdict.reason, severity, verdict.message)
+        return replace(still, incident=incident), None
+    if not incident.wavers or (incident.severity, severity) == _WORSE:
+        return _change(still, verdict.reason, severity, verdict.message, now, limits.stable)
+    still = replace(still, settling=_settling(phase, verdict, now + policy.recovered_for))
+    return (phase if still == phase else still), None
+
+
+def _settling(phase: Firing | Clearing, verdict: Assessment, due: datetime) -> Settling:
+    settling = Settling(due, verdict.reason, verdict.severity or Severity.WARNING)
+    before = phase.settling if isinstance(phase, Firing) else None
+    return before if before and replace(before, due=due) == settling else settling
+
+
+def _change(
+    phase: Firing, reason: str, severity: Severity, message: str, now: datetime,
+    stable: timedelta = NO_TIME,
+) -> Step:  # fmt: skip
+    """Tell another reason or severity. So soon after the last one, getting worse again is no alarm."""
+    before = phase.incident
+    soon = before.changed_at is not None and now - before.changed_at < stable
+    incident = _as_it_is(before, reason, severity, message)
+    incident = replace(_next(incident), changed_at=now, wavers=before.wavers or soon)
+    worsened = (before.severity, severity) == _WORSE and not soon
+    told = Transition(Edge.UPDATED, now, incident, worsened=worsened)
+    return Firing(incident, phase.due, phase.history), told
+
+
+def _as_it_is(incident: Incident, reason: str, severity: Severity, message: str) -> Incident:
+    was_critical = incident.was_critical or severity is Severity.CRITICAL
+    return replace(
+        incident, reason=reason, severity=severity, message=message, was_critical=was_critical
+    )
 
 
 def _recover(phase: Clearing, at: datetime, limits: Flapping) -> Step:
