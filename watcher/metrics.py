@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -75,8 +75,11 @@ class Metrics(Collector):
             self._reasons.add(reason)
         self.failures.labels(sink, reason if reason in self._reasons else "other").inc()
 
-    def render(self, queue: Iterable[Queued]) -> bytes:
-        """The text for a scrape; `queue` is what the store says of it."""
+    def render(
+        self, queue: Iterable[Queued],
+        encode: Callable[[Collector], bytes] = prometheus.generate_latest,
+    ) -> bytes:  # fmt: skip
+        """What a scrape is answered; `queue` is what the store says of it."""
         if not self._view.leading:  # only the writer looks
             self.queue_fill.set(math.nan)
         self.pending.clear()
@@ -84,7 +87,7 @@ class Metrics(Collector):
         for sink, state, count, at in sorted(queue, key=lambda row: row[3], reverse=True):
             self.pending.labels(sink, state).set(count)
             self.oldest.labels(sink).set(max((self._clock.now() - at).total_seconds(), 0))
-        return prometheus.generate_latest(self.registry)
+        return encode(self.registry)
 
     def collect(self) -> Iterator[Metric]:
         """How every cluster stands at the moment of a scrape."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,8 @@ import pytest
 from aiohttp import web
 from jsonschema import Draft202012Validator
 from msgspec.structs import replace
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as plain
 
 from watcher.config.secrets import hide
 from watcher.core.delivery import DeliveryState
@@ -404,6 +407,76 @@ async def test_the_metrics_say_how_things_stand(world: World) -> None:
     assert any(name.startswith("watcher_build_info{version=") for name in told)
     world.store.rows = []
     assert not any(name.startswith("watcher_deliveries_pending") for name in await world.scrape())
+
+
+OPEN = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.7,"
+    "application/openmetrics-text;version=0.0.1;q=0.6,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3"
+)
+PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.8,"
+SCRAPERS = [
+    pytest.param(PROMETHEUS_2, f"{OPEN}; escaping=underscores", id="Prometheus 2"),
+    pytest.param(PROMETHEUS_3, f"{OPEN}; escaping=allow-utf-8", id="Prometheus 3"),
+    pytest.param(PROTOBUF + PROMETHEUS_3, f"{OPEN}; escaping=allow-utf-8", id="native histograms"),
+    pytest.param("application/openmetrics-text", OPEN, id="any version"),
+    pytest.param("text/plain;version=0.0.4;q=0.3,application/openmetrics-text;version=1.0.0;q=0.5",
+        f"{OPEN}; escaping=underscores", id="weights count, not the order"),
+    pytest.param("application/openmetrics-text;version=1.0.0;q=0.1,text/plain;version=0.0.4", PLAIN,
+        id="text preferred"),
+    pytest.param("application/openmetrics-text;version=1.0.0;q=0,*/*;q=0.1", PLAIN, id="refused"),
+    pytest.param("application/openmetrics-text;version=9.0.0,*/*", PLAIN, id="of a later version"),
+    pytest.param("application/openmetrics-text;version=x;q=y,,;;,text/plain;version=", PLAIN,
+        id="nonsense"),
+    pytest.param("*/*", PLAIN, id="a person's curl"),
+    pytest.param(None, PLAIN, id="nothing asked for"),
+    pytest.param("image/png", PLAIN, id="nothing that there is"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("accept", "kind"), SCRAPERS)
+async def test_a_scraper_gets_the_format_it_prefers(
+    world: World, accept: str | None, kind: str
+) -> None:
+    """OpenMetrics as its own parser has it, or the plain text: the same numbers in both."""
+    track(world.cluster(), "web")
+    world.metrics.queue_fill.set(math.nan)
+    world.metrics.failed("oncall", 'http_500 "\n')
+    skip = {"Accept": accept} if accept else None
+    url, auto = f"{world.url}/metrics", ["Accept"] if accept is None else []
+    async with world.session.get(url, headers=skip, skip_auto_headers=auto) as answer:
+        text = await answer.text()
+        assert answer.headers["Content-Type"] == kind
+        assert "Accept" in answer.headers["Vary"]
+    parse = openmetrics if kind.startswith(OPEN) else plain
+    found = {
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for family in parse(text)
+        for s in family.samples
+    }
+    deployments = (("cluster", "prod"), ("health", "healthy"))
+    assert found["watcher_deployments", deployments] == 1
+    failures = (("reason", 'http_500 "\n'), ("sink", "oncall"))
+    assert found["watcher_notification_failures_total", failures] == 1
+    assert math.isnan(found["watcher_queue_fill_ratio", ()])
+    assert not any(name.endswith("_created") for name, _ in found)
+
+
+@pytest.mark.parametrize(("encodings", "packed"), [("gzip", "gzip"), ("identity", None)])
+async def test_a_scrape_is_packed_where_that_is_asked_for(
+    world: World, encodings: str, packed: str | None
+) -> None:
+    track(world.cluster(), "web")
+    headers = {"Accept-Encoding": encodings, "Accept": PROMETHEUS_3}
+    async with world.session.get(f"{world.url}/metrics", headers=headers) as answer:
+        assert answer.headers.get("Content-Encoding") == packed
+        assert (await answer.text()).endswith("# EOF\n")
 
 
 @pytest.mark.parametrize("how", ["fails", "hangs"])

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import gzip_accepted
 
 from watcher.config.rules import parse_address
 from watcher.config.secrets import redact
@@ -19,6 +19,7 @@ from watcher.metrics import Metrics
 from watcher.ports import Clock, Queued, Store
 from watcher.view import ClusterView, View
 from watcher.web.deployments import report, rows
+from watcher.web.exposition import negotiate
 from watcher.web.incidents import Incidents
 
 _CONNECTIONS: Final = 100
@@ -149,7 +150,7 @@ class _Pages(msgspec.Struct, frozen=True):
         # Ten thousand rows take some milliseconds that the watch need not wait for.
         return await asyncio.to_thread(lambda: _json(report(told, as_of, fresh)))
 
-    async def scrape(self, _: web.Request) -> web.Response:
+    async def scrape(self, request: web.Request) -> web.Response:
         """For Prometheus; while the store does not answer, without the queue's numbers."""
         queue: Sequence[Queued] = ()
         try:
@@ -157,8 +158,12 @@ class _Pages(msgspec.Struct, frozen=True):
                 queue = await self.store.queue()
         except (StoreError, TimeoutError):
             self.metrics.store_errors.inc()
-        headers = {"Content-Type": CONTENT_TYPE_LATEST}
-        return web.Response(body=self.metrics.render(queue), headers=headers)
+        encode, kind = negotiate(",".join(request.headers.getall("Accept", [])))
+        headers = {"Content-Type": kind, "Vary": "Accept, Accept-Encoding"}
+        answer = web.Response(body=self.metrics.render(queue, encode), headers=headers)
+        if gzip_accepted(request.headers.get("Accept-Encoding", "")):
+            answer.enable_compression(web.ContentCoding.gzip)
+        return answer
 
     def _asked(self, request: web.Request) -> Sequence[ClusterView]:
         name = request.query.get("cluster")
