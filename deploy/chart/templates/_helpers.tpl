@@ -128,6 +128,38 @@ envFrom:
 {{- end }}
 {{- end }}
 
+{{/* Whether there may be several replicas: also where somebody else decides on how many. */}}
+{{- define "watcher.several" -}}
+{{- if kindIs "invalid" .Values.replicaCount }}
+{{- if ne .Values.store.type "sqlite" }}true{{ end }}
+{{- else if gt (int .Values.replicaCount) 1 }}true{{ end }}
+{{- end }}
+
+{{/* TCP ports of what is reached by URL, as far as the values tell: sinks, the dead-man ping, proxies. */}}
+{{- define "watcher.urlPorts" -}}
+{{- $env := .Values.env }}
+{{- $urls := list (dig "dead_man" "url" "" .Values.config) }}
+{{- range .Values.config.sinks }}
+{{- $urls = concat $urls (list .url .api_url) (default list .urls) }}
+{{- end }}
+{{- range $name, $value := $env }}
+{{- if has (upper $name) (list "HTTP_PROXY" "HTTPS_PROXY") }}
+{{- $urls = append $urls $value }}
+{{- end }}
+{{- end }}
+{{- range $urls }}
+{{- $url := . }}
+{{- if kindIs "map" $url }}
+{{- $url = get $env (default "" $url.env) }}
+{{- end }}
+{{- if kindIs "string" $url }}
+{{- $server := regexFind "^[a-z0-9]+://[^/?#]*" $url }}
+{{- $port := regexFind ":[0-9]+$" $server | trimPrefix ":" }}
+{{- if $port }} {{ $port }}{{ else if hasPrefix "http://" $server }} 80{{ else if hasPrefix "https://" $server }} 443{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The watcher's configuration: what is given, and the cluster where it is said in values of its own. */}}
 {{- define "watcher.config" -}}
 {{- $config := deepCopy .Values.config }}
