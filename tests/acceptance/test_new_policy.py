@@ -13,6 +13,7 @@ from watcher.ports import Applied, Broken, Listed, Opened, WatchEvent
 
 HEALED = shown(4, web(3))
 RAISED = shown(5, web(3, 30))
+GAP = shown(6, web(0, recreate=True, reason="ReplicaSetUpdated"))
 
 
 def low(at: float) -> tuple[float, list[WatchEvent]]:
@@ -27,6 +28,15 @@ CASES = [
     pytest.param([low(40)], {"degraded_for": 1}, ["degraded 41"], id="what comes after it"),
     pytest.param(
         [(10, [Applied("", RAISED)])], {"scale_up_grace": 15}, ["degraded 90"], id="a time rule"
+    ),
+    pytest.param(
+        [(10, [Applied("", GAP)])], {"nothing_serves_for": 90}, ["degraded 100"], id="a bound"
+    ),
+    pytest.param(
+        [(10, [Applied("", GAP)])],
+        {"nothing_serves_for": 15},
+        ["degraded 30"],
+        id="one that is over",
     ),
     pytest.param(
         [low(10), (20, [Broken("", None)]), (50, [Listed("", (LOW,)), Opened("")])],
