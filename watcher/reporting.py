@@ -58,7 +58,7 @@ class Reporting:
             audit.emit(
                 "incident.debounced", cluster=subject.cluster, namespace=subject.namespace or None,
                 deployment=subject.name or None, uid=subject.uid or None, severity=fault.severity,
-                reason=fault.reason, message=fault.message, since=fault.since, due=fault.due,
+                reason=fault.reason, message=fault.message, since=fault.began, due=fault.due,
             )  # fmt: skip
         for delivery in record.deliveries:
             outcome = "queued" if delivery.state is DeliveryState.PENDING else delivery.state

@@ -368,6 +368,7 @@ def test_the_channel_sees_what_matters(told: Event, part: Part, broadcast: bool)
     [
         pytest.param(Facts(3, 2, 1, 2, 2, 2), "Degraded", "still serves with at least 2 pods", id="old serves"),
         pytest.param(Facts(3, 2, 3, 0, 0), "Unavailable", "does not serve", id="nothing serves"),
+        pytest.param(Facts(3, 2, 3, 0, 0, revision=1), "Unavailable", None, id="there is no old one"),
         pytest.param(Facts(3, 2, 3, 1, 0), "Degraded", None, id="ready but not yet available"),
     ],
 )  # fmt: skip

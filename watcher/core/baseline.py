@@ -173,11 +173,11 @@ def _moves(
     if anew or b.best is None or b.lowest is None:
         at = (now, now) if anew else (b.progressed_at, b.moved_at)
         return replace(b, progressed_at=at[0], moved_at=at[1], best=level, lowest=level)
-    pairs = zip(level, b.best, b.lowest, strict=True)
-    best = tuple(count if count < low else max(count, most) for count, most, low in pairs)
+    triples = zip(level, b.best, b.lowest, strict=True)
+    best = Level(*(count if count < low else max(count, most) for count, most, low in triples))
     if best == b.best:
         return b
-    lowest = tuple(map(min, level, b.lowest))
+    lowest = Level(*map(min, level, b.lowest))
     if any(count > most for count, most in zip(level, b.best, strict=True)):
         return replace(b, best=best, lowest=lowest, progressed_at=now, moved_at=now)
     return replace(b, best=best, lowest=lowest)
@@ -192,4 +192,4 @@ def _begins_anew(before: DeploymentSnapshot, s: DeploymentSnapshot) -> bool:
 def _level(s: DeploymentSnapshot) -> Level:
     """The controller's own measure of progress, and what scaling down moves."""
     surplus = max(0, s.replicas - s.desired)
-    return s.updated, s.ready, s.available, s.updated - s.replicas, -surplus
+    return Level(s.updated, s.ready, s.available, s.updated - s.replicas, -surplus)

@@ -283,6 +283,10 @@ def _worst(event: Event) -> str:
     return "At its worst nothing served" if eased else ""
 
 
+def _of_a_rollout(event: Event) -> bool:
+    return event.reason in words.ROLLOUT and event.edge not in ENDS
+
+
 def _facts(event: Event) -> Iterable[Fact]:
     yield Fact("Cluster", words.cluster(event))
     yield Fact("Namespace", visible(event.subject.namespace, 100))
@@ -295,12 +299,13 @@ def _facts(event: Event) -> Iterable[Fact]:
         return
     as_of = words.at(event.at, event.at)  # a change of numbers alone is not told
     serving = f"{facts.available} of {facts.desired} at {as_of}"
-    yield Fact("Available", f"{serving}, at least {facts.floor} needed")
+    needed = f", at least {facts.floor} needed" if facts.floor else ""
+    yield Fact("Available", f"{serving}{needed}")
     yield Fact("Pods", f"{facts.updated} updated, {facts.ready} ready")
     if facts.old_serving:
         pods = "pod" if facts.old_serving == 1 else "pods"
         yield Fact("Old version", f"still serves with at least {facts.old_serving} {pods}")
-    elif event.reason in words.ROLLOUT and event.edge not in ENDS and words.nothing_serves(event):
+    elif _of_a_rollout(event) and facts.revision != 1 and words.nothing_serves(event):
         yield Fact("Old version", "does not serve")
     if facts.revision:
         generation = "" if facts.generation is None else f", generation {facts.generation}"

@@ -65,8 +65,7 @@ def assess(
     if short:
         bound = _bound(s, baseline, policy)
         if bound is not None and now >= bound:
-            words = "its rollout is still under way" if in_flight else ""
-            return replace(_short(s, words), overdue=True)
+            return replace(_short(s, _under_way(s, baseline) if in_flight else ""), overdue=True)
         if not ever_available(s, baseline):
             return on_its_way("first_rollout", "first rollout", bound)
         if in_flight and (s.recreate or floor == 0):
@@ -179,6 +178,12 @@ def _degraded(s: DeploymentSnapshot, reason: str, words: str = "") -> Assessment
     return Assessment(Health.DEGRADED, reason, message, _severity(s))
 
 
+def _under_way(s: DeploymentSnapshot, baseline: Baseline) -> str:
+    if ever_available(s, baseline) or s.created_at is None:
+        return "its rollout is still under way"
+    return f"its first rollout is still under way, created {s.created_at:%Y-%m-%d %H:%M} UTC"
+
+
 def _short(s: DeploymentSnapshot, words: str = "") -> Assessment:
     return _degraded(s, "below_minimum" if s.serving else "none_available", words)
 
@@ -243,7 +248,9 @@ def _progressing(
     stuck_at = (baseline.progressed_at or now) + _progress_limit(s, policy)
     message = _numbers_and(words, s.available, s.desired, s.floor)
     if now >= stuck_at:
-        message += f", no progress since {baseline.moved_at or now:%Y-%m-%d %H:%M} UTC"
+        if (best := baseline.best) is not None and best.available > s.available:
+            message += f", {best.available} available at best"
+        message += f", no further since {baseline.moved_at or now:%Y-%m-%d %H:%M} UTC"
         return Assessment(Health.DEGRADED, "no_progress", message, _severity(s), overdue=True)
     until = stuck_at if until is None else min(until, stuck_at)
     return Assessment(Health.PROGRESSING, reason, message, until=until)

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -145,8 +145,15 @@ class Shortfall(Struct, frozen=True, gc=False):
     """Whether its rollout was paused when it was last seen."""
 
 
-Level = tuple[int, ...]
-"""How far a rollout has come, by several counters: of each, more is better."""
+class Level(NamedTuple):
+    """How far a rollout has come, by several counters: of each, more is better."""
+
+    updated: int
+    ready: int
+    available: int
+    old: int
+    """As less than none, as is the next."""
+    surplus: int
 
 
 class Baseline(Struct, frozen=True, gc=False):

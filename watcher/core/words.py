@@ -18,7 +18,7 @@ REASONS: Final = {
     "replicaset_create_failed": "the new ReplicaSet cannot be created",
     "progress_false": "the rollout does not progress",
     "pods_not_created": "pods cannot be created",
-    "no_progress": "nothing has moved for too long",
+    "no_progress": "no progress for too long",
     "available_false": "the controller calls it unavailable",
     "unreachable": "the API server does not answer",
     "unauthorized": "the API server does not let the watcher read",
