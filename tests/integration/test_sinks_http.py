@@ -220,6 +220,43 @@ async def test_what_was_answered_counts_whatever_comes_after_it(
     assert answer.body == SURPLUS[case][2]
 
 
+def tunnels_to(port: int) -> Behaviour:
+    """A proxy that has been asked to CONNECT, whatever the host."""
+
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def pass_on(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+            while data := await source.read(65_536):
+                to.write(data)
+                await to.drain()
+            to.close()
+
+        try:
+            await asyncio.gather(pass_on(reader, far_writer), pass_on(far_reader, writer))
+        finally:
+            far_writer.transport.abort()
+
+    return behave
+
+
+async def test_it_counts_through_a_proxy_too(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS begins anew inside of the proxy's connection."""
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = tls(authority, "hooks.example")
+    async with (
+        FaultServer(raw(answer_with("a 204 with a body")), context) as server,
+        FaultServer(tunnels_to(server.port)) as proxy,
+    ):
+        monkeypatch.setenv("https_proxy", proxy.url)
+        sender = Sender(SystemClock(), ca_file=tmp_path / "ca.pem")
+        answer = await sender.post("https://hooks.example/", b"", {})
+        assert (answer.status, len(server.requests), len(proxy.requests)) == (204, 1, 1)
+
+
 @pytest.mark.parametrize("case", list(SURPLUS)[:-1])
 async def test_it_counts_wherever_the_segments_are_cut(case: str) -> None:
     whole = answer_with(case)
