@@ -38,6 +38,10 @@ class Release:
     def upgrade(self, values: Json, *flags: str) -> subprocess.CompletedProcess[str]:
         return attempt(*self._command("upgrade", values, *flags), **self._variables)
 
+    def rolled_back(self, revision: int = 1) -> subprocess.CompletedProcess[str]:
+        place = ("--namespace", self.namespace)
+        return attempt(self._helm, "rollback", self.name, str(revision), *place, **self._variables)
+
     def helm(self, *arguments: str) -> str:
         """Any other command of Helm's, in the release's namespace."""
         return call(self._helm, "--namespace", self.namespace, *arguments, **self._variables)
