@@ -43,7 +43,10 @@ def settle(
     `former` is the baseline before `notice`: a healthy spell is no progress until it has lasted.
     """
     if verdict.health in SETTLED:
-        return _after_settling(former, baseline, s, verdict, now)
+        settled = _settled(s.desired, s.floor, s.serving)
+        if baseline.progressing_since is None and baseline.shortfall is None:
+            return settled
+        return _settling(settled, former, baseline, verdict, now)
     if s.malformed or s.deleting:
         return baseline
     if baseline.healthy_since is not None:
@@ -121,15 +124,12 @@ def _settled(desired: int, floor: int, serving: int) -> Baseline:
     return Baseline(True, desired, floor, serving)
 
 
-def _after_settling(
-    former: Baseline, b: Baseline, s: DeploymentSnapshot, verdict: Assessment, now: datetime
+def _settling(
+    settled: Baseline, former: Baseline, b: Baseline, verdict: Assessment, now: datetime
 ) -> Baseline:
-    settled = _settled(s.desired, s.floor, s.serving)
-    waits = verdict.health is Health.HEALTHY and b.progressing_since is not None
-    if not waits and b.shortfall is None:
-        return settled
+    """Settled but for what a healthy spell ends only once it has lasted."""
     settled = replace(settled, shortfall=b.shortfall)
-    if not waits:
+    if verdict.health is not Health.HEALTHY or b.progressing_since is None:
         return settled
     return replace(
         settled, progressing_since=former.progressing_since, progressed_at=former.progressed_at,
@@ -168,19 +168,25 @@ def _moves(
             b, progressed_at=None, progressing_since=None, moved_at=None, best=None, lowest=None,
             healthy_since=None,
         )  # fmt: skip
-    level = _level(s)
-    anew = previous is not None and _begins_anew(previous, s)
-    if anew or b.best is None or b.lowest is None:
-        at = (now, now) if anew else (b.progressed_at, b.moved_at)
-        return replace(b, progressed_at=at[0], moved_at=at[1], best=level, lowest=level)
-    triples = zip(level, b.best, b.lowest, strict=True)
-    best = Level(*(count if count < low else max(count, most) for count, most, low in triples))
-    if best == b.best:
+    best, lowest, level = b.best, b.lowest, _level(s)
+    if previous is not None and _begins_anew(previous, s):
+        return replace(b, progressed_at=now, moved_at=now, best=level, lowest=level)
+    if best is None or lowest is None:
+        return replace(b, best=level, lowest=level)
+    rose, fell = _beyond(level, best), _beyond(lowest, level)
+    if not rose and not fell:
         return b
-    lowest = Level(*map(min, level, b.lowest))
-    if any(count > most for count, most in zip(level, b.best, strict=True)):
-        return replace(b, best=best, lowest=lowest, progressed_at=now, moved_at=now)
-    return replace(b, best=best, lowest=lowest)
+    triples = zip(level, best, lowest, strict=True)
+    counts = (count if count < low else max(count, most) for count, most, low in triples)
+    b = replace(b, best=tuple(counts), lowest=tuple(map(min, level, lowest)))
+    return replace(b, progressed_at=now, moved_at=now) if rose else b
+
+
+def _beyond(level: Level, other: Level) -> bool:
+    """Whether it is ahead of the other by any counter."""
+    a, b, c, d, e = level
+    v, w, x, y, z = other
+    return a > v or b > w or c > x or d > y or e > z
 
 
 def _begins_anew(before: DeploymentSnapshot, s: DeploymentSnapshot) -> bool:
@@ -192,4 +198,4 @@ def _begins_anew(before: DeploymentSnapshot, s: DeploymentSnapshot) -> bool:
 def _level(s: DeploymentSnapshot) -> Level:
     """The controller's own measure of progress, and what scaling down moves."""
     surplus = max(0, s.replicas - s.desired)
-    return Level(s.updated, s.ready, s.available, s.updated - s.replicas, -surplus)
+    return s.updated, s.ready, s.available, s.updated - s.replicas, -surplus

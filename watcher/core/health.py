@@ -25,6 +25,7 @@ _STALLED: Final = {
 _DELETING: Final = Assessment(Health.DELETING, "deleting", "Deletion was asked for")
 _DEFAULT_DEADLINE: Final = 600
 """Of progressDeadlineSeconds; nobody has asked for that one."""
+_NOTHING_YET: Final = (0, 0, 0, 0, 0)
 _FIRST_MINUTE: Final = timedelta(seconds=60)
 
 
@@ -248,8 +249,9 @@ def _progressing(
     stuck_at = (baseline.progressed_at or now) + _progress_limit(s, policy)
     message = _numbers_and(words, s.available, s.desired, s.floor)
     if now >= stuck_at:
-        if (best := baseline.best) is not None and best.available > s.available:
-            message += f", {best.available} available at best"
+        _, _, best, _, _ = baseline.best or _NOTHING_YET
+        if best > s.available:
+            message += f", {best} available at best"
         message += f", no further since {baseline.moved_at or now:%Y-%m-%d %H:%M} UTC"
         return Assessment(Health.DEGRADED, "no_progress", message, _severity(s), overdue=True)
     until = stuck_at if until is None else min(until, stuck_at)

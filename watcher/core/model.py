@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -119,7 +119,8 @@ class DeploymentSnapshot(Struct, frozen=True, gc=False):
     @property
     def short(self) -> bool:
         """Whether nothing serves, or less than the floor."""
-        return self.serving == 0 or self.serving < self.floor
+        serving = self.serving
+        return serving < self.desired - self.max_unavailable or serving == 0
 
     @property
     def serving(self) -> int:
@@ -145,15 +146,9 @@ class Shortfall(Struct, frozen=True, gc=False):
     """Whether its rollout was paused when it was last seen."""
 
 
-class Level(NamedTuple):
-    """How far a rollout has come, by several counters: of each, more is better."""
-
-    updated: int
-    ready: int
-    available: int
-    old: int
-    """As less than none, as is the next."""
-    surplus: int
+Level = tuple[int, int, int, int, int]
+"""How far a rollout has come: updated, ready and available pods, and old and surplus ones as less than
+none, so that of each more is better."""
 
 
 class Baseline(Struct, frozen=True, gc=False):
