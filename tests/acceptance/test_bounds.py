@@ -57,6 +57,8 @@ CRASH_LOOPS: dict[str, Timeline] = {
         ["920 A degraded no_progress critical since 10",
          "948 A updated no_progress warning since 10",
          "956 A updated no_progress critical since 10"]),
+    "after a Recreate rollout": ([*REPLACING, *crash_loop(10, 900, anew(1), anew(0)), end(900)],
+        ["310 A degraded none_available critical since 10"]),
     "one of ten": (
         [TEN, see(10, NINE), *crash_loop(10, 5400, web(10, 10), NINE), end(5400)],
         [f"910 A degraded {STUCK}"]),

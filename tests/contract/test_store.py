@@ -15,7 +15,7 @@ from tests.deliveries import NOW, delivery, event, told
 from watcher.core.delivery import Delivery, DeliveryState, Part
 from watcher.core.events import Edge, Event, Flaps, Incident
 from watcher.core.model import Baseline, Json, Severity, Subject
-from watcher.core.phases import Clearing, Fall, Firing, History, Pending, Phase, Steady
+from watcher.core.phases import Clearing, Fall, Firing, History, Pending, Phase, Settling, Steady
 from watcher.core.retry import Breaker, SinkState
 from watcher.errors import StoreError
 from watcher.ports import UNTOLD, Claim, Record, Saved, Settlement, Store
@@ -129,6 +129,13 @@ FELL = History((NOW, later(30)), falls=(Fall(NOW, timedelta(seconds=25)),), fall
             id="pending, and about to flap",
         ),
         pytest.param(Firing(INCIDENT, later(900)), id="firing"),
+        pytest.param(
+            Firing(
+                replace(INCIDENT, changed_at=NOW, wavers=True),
+                settling=Settling(later(60), "below_minimum", Severity.WARNING),
+            ),
+            id="wavering",
+        ),
         pytest.param(
             Firing(
                 replace(INCIDENT, flapping=True, flaps=Flaps(6, NOW, timedelta(seconds=125))),
