@@ -424,6 +424,28 @@ async def test_run_serves_until_it_is_asked_to_stop(tmp_path: Path, cluster: Fak
     assert log[1]["event"] == "sinks.none_configured"
 
 
+async def test_run_warns_of_a_namespace_that_shows_nothing(
+    tmp_path: Path, cluster: FakeApiServer
+) -> None:
+    """It runs on: somebody may deploy there later."""
+    one = {"kubeconfig": "kubeconfig", "namespaces": ["shop", "shpo"]}
+    (tmp_path / "c.yaml").write_text(
+        json.dumps({"clusters": [one], "web": {"address": "127.0.0.1:0"}})
+    )
+    process = await start(tmp_path, "run", "--config", "c.yaml")
+    assert process.stderr is not None
+    told: dict[str, Any] = {}
+    async for line in process.stderr:
+        told = json.loads(line)
+        if told["event"] == "cluster.namespace_empty":
+            break
+    process.send_signal(signal.SIGTERM)
+    rest = await process.stderr.read()
+    assert await process.wait() == 0
+    assert (told["cluster"], told["namespace"], told["level"]) == ("default", "shpo", "warning")
+    assert b"namespace_empty" not in rest
+
+
 @pytest.mark.parametrize(
     ("env", "words"),
     [

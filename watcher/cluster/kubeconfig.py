@@ -21,6 +21,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 from watcher.cluster.auth import Access, Endpoint, TokenFile, fixed, sendable
 from watcher.cluster.exec_plugin import ExecPlugin
 from watcher.cluster.id_token import IdToken
+from watcher.config.secrets import hide
 from watcher.errors import ConfigError
 from watcher.network import environment_proxy
 from watcher.ports import Clock
@@ -129,12 +130,7 @@ def _endpoint(found: Mapping[str, Any], environ: Mapping[str, str], strict: bool
     url = found.get("host", "")
     if urlsplit(url).scheme not in ("http", "https"):
         raise ConfigException("the cluster has no server that starts with https://")
-    proxy = found.get("proxy") or environment_proxy(url, environ)
-    if proxy:
-        try:
-            check_proxy(proxy)
-        except ValueError as error:
-            raise ConfigException(str(error)) from None
+    proxy = _proxy(found.get("proxy") or environment_proxy(url, environ))
     if url.startswith("http:"):
         return Endpoint(url, None, proxy)
     tls = ssl.create_default_context(cafile=found["ssl_ca_cert"])
@@ -146,6 +142,18 @@ def _endpoint(found: Mapping[str, Any], environ: Mapping[str, str], strict: bool
     if found.get("cert_file"):
         tls.load_cert_chain(found["cert_file"], found["key_file"])
     return Endpoint(url, tls, proxy, found.get("tls_server_name"))
+
+
+def _proxy(proxy: str | None) -> str | None:
+    """Return it if connections can go through it; raises ConfigException, which quotes nothing of it."""
+    if proxy:
+        if "@" in proxy:
+            hide(proxy)
+        try:
+            check_proxy(proxy)
+        except ValueError as error:
+            raise ConfigException(str(error)) from None
+    return proxy or None
 
 
 def _credentials(
