@@ -246,7 +246,7 @@ async def test_a_sink_is_told_through_it(
         untrusted = ("tls_untrusted", Outcome.PARK, False)
         assert await failure(sender, "https://other.example/in") == untrusted
         socks.reply = 5
-        refused = ("proxy_failed", Outcome.RETRY, False)
+        refused = ("proxy_failed", Outcome.UNREACHED, False)
         assert await failure(sender, "https://hooks.example/s3cret") == refused
 
 
