@@ -35,8 +35,8 @@ CASES = [
     pytest.param(
         [(10, [Applied("", GAP)])],
         {"nothing_serves_for": 15},
-        ["degraded 30"],
-        id="one that is over",
+        ["degraded 40"],
+        id="one that is shorter than the hold",
     ),
     pytest.param(
         [low(10), (20, [Broken("", None)]), (50, [Listed("", (LOW,)), Opened("")])],
