@@ -253,6 +253,7 @@ def test_an_end_says_how_bad_it_was(changes: dict[str, Any], was: str, severity:
 def test_what_flapped_was_not_down_all_the_time() -> None:
     """The end of a flapping incident, which is healthy for most of it, claims no such outage."""
     end = say(event(Edge.RECOVERED, 30, 2, flapping=True), Part.REPLY)
+    assert end.title == "Recovered after 30 min of flapping: shop/checkout in prod-eu"
     assert "was flapping 14:02\N{EN DASH}14:32 UTC (30 min). Now 3 of 3 replicas" in end.text
     end = say(event(Edge.RECOVERED, 30, 2, flapping=True, flaps=FLAPS), Part.REPLY)
     assert (

@@ -155,7 +155,8 @@ def _over(event: Event) -> Message:
         serves = now and event.resolution is Resolution.PAUSED
         after = f"It was {was} {window}{f', {now}' if serves else ' and had not recovered'}"
     else:
-        how = f" after {words.readable(event.at - event.since)}"
+        flapped = " of flapping" if event.flapping else ""
+        how = f" after {words.readable(event.at - event.since)}{flapped}"
         lead, after = f"{lead} was {was} {window}", now.capitalize()
     if event.flaps is not None:
         lead += f", {words.flaps(event.flaps, f'since {words.at(event.flaps.since, event.at)}')}"
