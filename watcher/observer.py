@@ -432,7 +432,9 @@ class Observer:
             self._openings.popleft()
         soon = now + STORM_WINDOW
         coming = sum(
-            isinstance(t.phase, Pending) and (transitions.deadline(t.phase) or soon) <= soon
+            isinstance(t.phase, Pending)
+            and (at := transitions.deadline(t.phase)) is not None
+            and at <= soon
             for uid, t in self.view.tracked.items()
             if uid not in drafts
         )

@@ -39,6 +39,21 @@ async def test_storm(tmp_path, starts, alone, grouped):
     assert len({e.incident for e in digests}) == (grouped > 0)
 
 
+async def test_what_cannot_open_makes_no_storm(tmp_path):
+    """Ten go down, and of five more nobody knows, since their last change is not acted on yet."""
+    names = [f"web-{n}" for n in range(15)]
+    async with followed(tmp_path) as cluster:
+        healthy = tuple(snapshot_from(web(name=name), "prod") for name in names)
+        await cluster.at(0, [Listed("", healthy), Opened("")])
+        low = [Applied("", snapshot_from(web(1, name=name), "prod")) for name in names]
+        await cluster.at(10, low)
+        unseen = [web(1, name=name, generation=2, observed=1) for name in names[10:]]
+        await cluster.at(20, [Applied("", snapshot_from(obj, "prod")) for obj in unseen])
+        await cluster.at(70)
+    assert len(cluster.recorded_events) == 10
+    assert not any(event.digest for event in cluster.recorded_events)
+
+
 async def test_a_storm_that_nobody_saw_coming(tmp_path):
     """A hundred rollouts stall at once, without a hold: one message, and one digest with the rest.
 
