@@ -1,7 +1,7 @@
 """A Deployment breaks and heals: on-call, machines and the record all hear of it, once each."""
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -29,7 +29,10 @@ def test_pods_lost_after_a_finished_rollout(
     watcher: WatcherProcess, told: Told, admin: Client, kubelet: Kubelet, namespace: str
 ) -> None:
     """Degraded is told once per sink, and its end in the same places: nothing else is sent."""
-    settle(admin, watcher, namespace, deployment("web", replicas=3))
+    path = settle(admin, watcher, namespace, deployment("web", replicas=3))
+    well = datetime.fromisoformat(watcher.sees(namespace, "web", health="healthy")["since"])
+    recovered_for = timedelta(seconds=2)  # sooner it would be the same shortfall as before it was up
+    admin.wait_for(path, lambda _: datetime.now(UTC) - well > recovered_for)
     lost = kubelet.pods(namespace, "web")[:2]
     for pod in lost:
         kubelet.report(pod, not_ready)
