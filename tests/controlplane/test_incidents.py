@@ -7,7 +7,14 @@ import pytest
 
 from tests.controlplane.client import Client, Json
 from tests.controlplane.kubelet import Kubelet, not_ready, ready
-from tests.controlplane.objects import create, deployment, deployments, settled, with_image
+from tests.controlplane.objects import (
+    condition,
+    create,
+    deployment,
+    deployments,
+    settled,
+    with_image,
+)
 from tests.controlplane.told import Told
 from tests.controlplane.watcher_process import WatcherProcess
 
@@ -31,7 +38,9 @@ def test_pods_lost_after_a_finished_rollout(
     """Degraded is told once per sink, and its end in the same places: nothing else is sent."""
     path = settle(admin, watcher, namespace, deployment("web", replicas=3))
     well = datetime.fromisoformat(watcher.sees(namespace, "web", health="healthy")["since"])
-    recovered_for = timedelta(seconds=2)  # sooner it would be the same shortfall as before it was up
+    recovered_for = timedelta(
+        seconds=2
+    )  # sooner it would be the same shortfall as before it was up
     admin.wait_for(path, lambda _: datetime.now(UTC) - well > recovered_for)
     lost = kubelet.pods(namespace, "web")[:2]
     for pod in lost:
@@ -132,6 +141,32 @@ def test_a_recreate_rollout_that_fails(
     assert told.story() == ["deployment.degraded web"]
     assert told.channel() == [["Unavailable"]]
     assert "the rollout has stalled and nothing serves" in told.slack.messages[0].text
+
+
+def test_a_crash_loop_is_no_progress(
+    watcher: WatcherProcess, told: Told, admin: Client, kubelet: Kubelet, namespace: str
+) -> None:
+    """A pod that is ready for moments only: the controller calls each of them progress."""
+    watcher.kill()
+    watcher.config["health"]["no_progress_for"] = "5s"
+    watcher.start_fresh()
+    manifest = deployment("web", replicas=2, image="unready:1", progressDeadlineSeconds=5)
+    path = create(admin, namespace, manifest)
+    admin.wait_for(path, lambda found: found["status"].get("updatedReplicas") == 2)
+    looping = kubelet.pods(namespace, "web")[0]
+    began = datetime.now(UTC)
+    while datetime.now(UTC) - began < timedelta(seconds=7):
+        kubelet.report(looping, ready)
+        admin.wait_for(path, lambda found: found["status"].get("readyReplicas") == 1)
+        kubelet.report(looping, not_ready)
+        admin.wait_for(path, lambda found: "readyReplicas" not in found["status"])
+    progressing = condition(admin.get(path), "Progressing")
+    assert progressing is not None
+    assert progressing["reason"] == "ReplicaSetUpdated"
+    data = told.wait("deployment.degraded", "web")["data"]
+    assert data["reason"] == "no_progress"
+    assert datetime.fromisoformat(data["since"]) < began + timedelta(seconds=1)
+    assert "first rollout" in data["message"]
 
 
 def test_scaled_to_zero_during_an_incident(
