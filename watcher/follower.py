@@ -132,6 +132,8 @@ class Follower:
         """At one instant: what is due first, then what the watch shows, then the probe."""
         await self.observer.expire_due(now)
         await self.heartbeat.expire_due(now)
+        if self.observer.sight.frozen:
+            await self.observer.thaw(now)
         if events:
             await self.observer.apply(events, now)
             await self.heartbeat.look(now)

@@ -13,7 +13,7 @@ from watcher.core.model import Subject
 from watcher.core.phases import Firing, Pending, Phase
 from watcher.core.planning import Draft
 from watcher.core.policy import ClusterPolicy, Flapping, HealthPolicy
-from watcher.core.reachability import Signs, assess_cluster
+from watcher.core.reachability import Signs, assess_cluster, patient_until
 from watcher.errors import ClusterError, Forbidden, StoreError, Throttled, Unauthorized
 from watcher.ports import Probe, Saved
 from watcher.recording import Recorder
@@ -44,6 +44,8 @@ class Heartbeat:
     def __post_init__(self) -> None:
         self._subject = Subject(self.view.name)
         self._signs = Signs()
+        self._dark_since: datetime | None = self.started_at
+        """Since when not every stream shows what is true."""
         self._partial = False
         """Whether some of what the outage hid was judged before its end: then none is reported."""
         self._not_before: datetime | None = None
@@ -57,6 +59,7 @@ class Heartbeat:
         blind_from = former.view.blind_since if former.view.complete_at else seen_at
         self.view.blind_since = blind_from or self.view.blind_since
         self._signs, self.started_at = former._signs, former.started_at
+        self._dark_since = former._dark_since
         for name in ("probe", "probed_at", "version", "failed_at"):
             setattr(self.view, name, getattr(former.view, name))
         for row in saved:
@@ -65,8 +68,14 @@ class Heartbeat:
 
     def next_due(self) -> datetime | None:
         """When time alone moves the cluster's phase."""
-        due = transitions.deadline(self.view.phase)
+        waits = (transitions.deadline(self.view.phase), patient_until(self._signs, self._told))
+        due = min(filter(None, waits), default=None)
         return due and max(due, self._not_before or due)
+
+    @property
+    def _told(self) -> str:
+        """The reason of the open incident."""
+        return self.view.incident.reason if self.view.incident else ""
 
     async def probed(self, probe: Probe, now: datetime) -> None:
         """Take in a probe's answer."""
@@ -95,7 +104,7 @@ class Heartbeat:
             return
         view, in_outage = self.view, self.view.incident is not None
         self._partial |= in_outage and view.outage is None
-        judged = assess_cluster(self._current(now), self.policy, now, in_outage)
+        judged = assess_cluster(self._current(now), self.policy, now, self._told)
         verdict, view.reason = judged.verdict, judged.verdict.reason
         step = transitions.observe(
             view.phase, verdict, now, _AT_ONCE, self._subject, hold=judged.hold, seed=judged.since
@@ -103,9 +112,11 @@ class Heartbeat:
         await self._advance(*step, now)
 
     async def expire_due(self, now: datetime) -> None:
-        """Announce an outage whose hold is over."""
+        """Announce an outage whose hold is over, or what remains of one."""
         step = transitions.expire(self.view.phase, now, _AT_ONCE, self._subject)
         await self._advance(*step, now)
+        if (due := patient_until(self._signs, self._told)) is not None and due <= now:
+            await self.look(now)
 
     async def _advance(self, phase: Phase, transition: Transition | None, now: datetime) -> None:
         before = self.view.phase
@@ -140,7 +151,11 @@ class Heartbeat:
         answered = Signs(connected_before=s.connected_before, answering_since=since)
         match error:
             case None:
-                return replace(answered, successes=s.successes + 1, connected_before=True)
+                enough = s.successes + 1 >= self.policy.successes
+                return replace(
+                    answered, successes=s.successes + 1, connected_before=True,
+                    good_since=s.good_since or (now if enough else None),
+                )  # fmt: skip
             case Throttled():
                 return replace(answered, throttled_since=s.throttled_since or now)
             case Unauthorized() | Forbidden():
@@ -151,13 +166,14 @@ class Heartbeat:
                     s, began = replace(s, failures=0), now  # a byte came since: count anew
                 return replace(
                     s, failures=s.failures + 1, failing_since=began, failure=str(error),
-                    successes=0, answering_since=None,
+                    successes=0, good_since=None, answering_since=None,
                 )  # fmt: skip
 
     def _current(self, now: datetime) -> Signs:
         """The probes' signs, with what the streams say of themselves."""
-        heard, in_sight = self.view.last_byte_at(), self.view.in_sight(now)
-        s = replace(self._signs, last_byte_at=heard, in_sight=in_sight)
+        dark_since = None if self.view.in_sight(now) else self._dark_since or now
+        self._dark_since, heard = dark_since, self.view.last_byte_at()
+        s = replace(self._signs, last_byte_at=heard, dark_since=dark_since)
         broken: list[tuple[datetime, ClusterError | None]] = [
             (scope.broken_at or self.started_at, scope.error)
             for scope in self.view.scopes.values()

@@ -531,6 +531,24 @@ async def test_a_watch_that_waits_lists_anew(server, clock):
         assert watched.state["a"].available == 3
 
 
+@pytest.mark.parametrize(("lost", "anew"), [(2, 1), (3, 2)], ids=["a blip", "an outage"])
+async def test_a_stream_that_outlived_an_outage_is_opened_anew(server, watch, clock, lost, anew):
+    """Whether it still lives its next bookmark would tell, up to a minute later; no list is needed."""
+    watched = await opened(await watch())
+    clock.forward(1)
+    server.faults += [Fault("list", 503)] * lost
+    for _ in range(lost):
+        assert (await watched.cluster.probe()).error is not None
+    assert (await watched.cluster.probe()).error is None
+    if anew == 2:
+        assert isinstance((await watched.until(Broken)).error, Silent)
+        await watched.until(Opened)
+    server.set_ready("shop", "a", 0)
+    await watched.applied("a")
+    assert len(asked(server, "watch")) == anew
+    assert watched.cluster.stream("").lists == {"start": 1}
+
+
 async def test_scopes_do_not_share_trouble(server, clock):
     """W25: a namespace that is refused leaves the stream of the other one undisturbed."""
     server.apply(deployment("payments", "p"))

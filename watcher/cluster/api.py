@@ -27,6 +27,8 @@ from watcher.ports import Broken, Clock, Looked, Probe, Stream, WatchEvent
 
 _LOG: Final = structlog.stdlib.get_logger(__name__)
 _RESTART_AFTER: Final = wait_fixed(1)
+_OUTAGE: Final = 3
+"""So many probes without an answer are more than a blip."""
 _MOST_GETS: Final = 20
 """Above this one list is less work for everybody."""
 
@@ -61,7 +63,10 @@ class KubeCluster:
         self._heartbeat = Transport(auth, clock, self._timings)
         self._version, self._version_until = "", EPOCH
         self._place = 0
-        self._unanswered = False
+        self._unanswered = 0
+        """Probes in a row that did not let us read."""
+        self._lost_at = EPOCH
+        """When the last probe without an answer was given up."""
         self._no_look_before = EPOCH
         self.selective = bool(label_selector)
         selects = {"labelSelector": label_selector, "fieldSelector": excluded.field_selector}
@@ -149,7 +154,7 @@ class KubeCluster:
         A watch that backs off from a server that was down need not wait any longer then.
         """
         ask = Ask("list", self.scopes[self._place])
-        returned, self._unanswered = self._unanswered, True
+        self._unanswered += 1
         try:
             await self._auth.current()  # a slow exec plugin is no slow API server
             began = self._clock.now()
@@ -157,16 +162,21 @@ class KubeCluster:
             async with asyncio.timeout(self.probe_seconds):
                 page = await self._heartbeat.page(ask, {**self._selector, "limit": "1"}, self.name)
         except TimeoutError:
+            self._lost_at = self._clock.now()
             why = ask.failed(f"no answer in {self.probe_seconds:g} s")
             return Probe(Unreachable(why), self._version)
         except ClusterError as error:
             if isinstance(error, Forbidden):  # another namespace may still let us in
                 self._place = (self._place + 1) % len(self.scopes)
+            if isinstance(error, Unreachable):
+                self._lost_at = self._clock.now()
             return Probe(error, self._version)
         latency = (self._clock.now() - began).total_seconds()
-        self._unanswered = False
+        unanswered, self._unanswered = self._unanswered - 1, 0
         for watch, mark in marks:
-            watch.answered(returned)
+            watch.answered(anew=unanswered > 0)
+            if unanswered >= _OUTAGE:
+                watch.hurry(self._lost_at)
             watch.compare(mark, page.version)
         if self._clock.now() >= self._version_until:
             self._version_until = self._clock.now() + timedelta(seconds=self._timings.version)

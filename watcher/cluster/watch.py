@@ -51,7 +51,9 @@ class ScopeWatch:
     _unreadable: int = 0
     """How many streams in a row such an event has ended."""
     _streaming: asyncio.Timeout | None = None
-    """Ends the present stream when it is told to."""
+    """Ends the present stream when it is told to …"""
+    _left_for: ClusterError | None = None
+    """… and for what."""
     _told_of: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -77,7 +79,7 @@ class ScopeWatch:
         if not self.stream.resource_version:
             await self._list()
         try:
-            await self._stream_until_doubted()
+            await self._stream_until_left()
         except Silent as error:
             self._broke(error)
         else:
@@ -93,10 +95,27 @@ class ScopeWatch:
         if not self.stream.resource_version or not self.history.is_another(mark, version):
             return  # a list that is needed anyway shows it itself
         self.history.rewind()
-        if self._streaming is None:
+        why = "the API server's store was put back to an older copy"
+        if not self._leave(Rewound(Ask("watch", self.scope).failed(why))):
             self.stream.resource_version, self._blind_by = "", Rewound.cause_label
-        elif not self._streaming.expired():
+
+    def hurry(self, silent_since: datetime) -> None:
+        """The server is back: if the stream has not said a word since it was lost, watch anew.
+
+        Its connection may have outlived the outage or not, and its next bookmark is up to a minute
+        away.
+        """
+        if self._heard_at < silent_since:
+            self._leave(Silent(Ask("watch", self.scope).failed("not a byte since an outage")))
+
+    def _leave(self, error: ClusterError) -> bool:
+        """End the present stream, if there is one, as if it had failed with this."""
+        if self._streaming is None:
+            return False
+        if not self._streaming.expired():
+            self._left_for = error
             self._streaming.reschedule(asyncio.get_running_loop().time())
+        return True
 
     def _broke(self, error: ClusterError | None) -> None:
         self.stream.breaks[error.cause_label if error else "ended"] += 1
@@ -133,16 +152,17 @@ class ScopeWatch:
                 return await self._pages(limit=0)  # in one piece, and of these nothing (W2)
         return Listed(self.scope, (*found, *page.snapshots), asked_at, version)
 
-    async def _stream_until_doubted(self) -> None:
-        """Watch once, at most until another read shows that the history is another one."""
+    async def _stream_until_left(self) -> None:
+        """Watch once, at most until a read beside it shows that this stream is of no use."""
         try:
             async with asyncio.timeout(None) as self._streaming:
                 await self._stream()
         except TimeoutError:
-            why = "the API server's store was put back to an older copy"
-            raise Rewound(Ask("watch", self.scope).failed(why)) from None
+            if self._left_for is None:
+                raise
+            raise self._left_for from None
         finally:
-            self._streaming = None
+            self._streaming = self._left_for = None
 
     async def _stream(self) -> None:
         """Watch once; returns on the orderly end and raises ClusterError on any other."""
