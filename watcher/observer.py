@@ -361,7 +361,7 @@ class Observer:
     async def _conclude(self, now: datetime) -> bool:
         """Commit, and with it the end of what has vanished."""
         if self.view.outage is None:
-            self._drafts.update(self.roster.closings(now))
+            self._drafts.update(self.roster.closings(now, self.policy))
         return await self._commit(now)
 
     def _draft(self, t: Tracked, step: Step, now: datetime, must_save: bool = False) -> None:

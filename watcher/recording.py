@@ -82,10 +82,10 @@ class Recorder:
         ended = [d for d in planned.digests if d.open <= 0]
         record = Record(
             saved=(
-                *(Saved(d.subject, phase, d.baseline) for d, phase in pairs if not d.forget),
+                *(Saved(d.subject, phase, d.baseline) for d, phase in pairs if not d.drops_row),
                 *(Saved(d.subject, d.phase) for d in planned.digests if d.open > 0),
             ),
-            forgotten=(*(d.subject for d in drafts if d.forget), *(d.subject for d in ended)),
+            forgotten=(*(d.subject for d in drafts if d.drops_row), *(d.subject for d in ended)),
             events=planned.events,
             deliveries=planned.deliveries,
             debounced=tuple((d.subject, d.debounced) for d in drafts if d.debounced is not None),

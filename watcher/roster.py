@@ -7,7 +7,7 @@ from datetime import datetime
 from watcher.core import transitions
 from watcher.core.events import Change, Resolution
 from watcher.core.health import facts
-from watcher.core.model import DeploymentSnapshot, Shortfall, Subject
+from watcher.core.model import Baseline, DeploymentSnapshot, Shortfall, Subject
 from watcher.core.phases import Clearing, Firing, Phase
 from watcher.core.planning import Draft
 from watcher.core.policy import HealthPolicy
@@ -26,20 +26,26 @@ class Roster:
         """News that came in during an outage of the cluster, with its scope."""
         self.gone: dict[str, Resolution] = {}
         """Vanished subjects whose end is not committed yet."""
-        self._left: dict[tuple[str, str], tuple[datetime, Shortfall]] = {}
-        """By name, what those that are gone had served until when, for whoever comes after them."""
+        self._left: dict[tuple[str, str], Saved] = {}
+        """By name, what those that are gone leave to whoever comes after them, the oldest first."""
+        self._dropped: dict[str, Subject] = {}
+        """Those of which the store need keep that no more."""
         self._view = view
         self._uids: dict[tuple[str, str], str] = {}
 
     def restore(self, saved: Iterable[Saved]) -> None:
         """Take up what a former process left."""
+        left = []
         for row in saved:
-            subject = row.subject
-            if not subject.is_cluster and not subject.is_digest:
+            subject, name = row.subject, (row.subject.namespace, row.subject.name)
+            if row.baseline is not None and row.baseline.left_at is not None:
+                left.append((row.baseline.left_at, name, row))
+            elif not subject.is_cluster and not subject.is_digest:
                 self.remembered[subject.uid] = row
-                self._uids[subject.namespace, subject.name] = subject.uid
+                self._uids[name] = subject.uid
                 if not self._view.watches(subject.namespace):
                     self.gone[subject.uid] = Resolution.NOT_WATCHED
+        self._left = {name: row for _, name, row in sorted(left, key=lambda each: each[:2])}
 
     def shown(self) -> Sequence[WatchEvent]:
         """What the watch has shown up to now, as it would be shown to whoever comes new to it."""
@@ -80,8 +86,10 @@ class Roster:
         """
         name, at = (s.namespace, s.name), now
         if (former := self._uids.get(name)) is None:
-            at, left = self._left.pop(name, (now, None))
-            return left if now - at < policy.nothing_serves_for else None
+            self._drop_old(now, policy)
+            left = self._drop(name) if name in self._left else None
+            known_again = self._dropped.pop(s.uid, None) is not None  # its own row is kept
+            return None if known_again else left
         known = self._view.tracked.get(former)
         saved = self.remembered.get(former)
         served = known.baseline if known is not None else saved.baseline if saved else None
@@ -141,36 +149,54 @@ class Roster:
         gone = (item for item in self.gone.items() if item[1] in ends)
         return [Change(*self._name_of(uid), resolution) for uid, resolution in gone]
 
-    def closings(self, now: datetime) -> Iterator[tuple[str, Draft]]:
-        """The last edge of each that is gone."""
+    def closings(self, now: datetime, policy: HealthPolicy) -> Iterator[tuple[str, Draft]]:
+        """The last edge of each that is gone, and the rows of those that have no successor any more."""
         unseen = self._view.restored_at == now
         for uid, resolution in self.gone.items():
             subject, phase = self._known(uid)
             t = self._view.tracked.get(uid)
             last = facts(t.snapshot) if t is not None else None
             end, edge = transitions.close(phase, resolution, now)
-            draft = Draft(subject, end, None, edge, last, unseen=unseen, forget=True, before=phase)
+            left = self._leaves(uid, now, policy)
+            draft = Draft(subject, end, left, edge, last, unseen=unseen, forget=True, before=phase)
             yield uid, draft
+        self._drop_old(now, policy)
+        for uid, subject in self._dropped.items():
+            yield uid, Draft(subject, transitions.STEADY, forget=True)
 
     def forget(self, uid: str, now: datetime, policy: HealthPolicy) -> None:
         """Its end is committed."""
-        name = self._name_of(uid)
+        subject, _ = self._known(uid)
+        name = subject.namespace, subject.name
+        if (left := self._leaves(uid, now, policy)) is not None:
+            self._left[name] = Saved(subject, transitions.STEADY, left)
         if self._uids.get(name) == uid:
             del self._uids[name]
-            self._leave(name, uid, now, policy)
         self._view.tracked.pop(uid, None)
         self.remembered.pop(uid, None)
         self.gone.pop(uid, None)
+        self._dropped.pop(uid, None)
 
-    def _leave(self, name: tuple[str, str], uid: str, now: datetime, policy: HealthPolicy) -> None:
-        kept = policy.nothing_serves_for
-        while self._left and now - next(iter(self._left.values()))[0] >= kept:
-            del self._left[next(iter(self._left))]
-        if (t := self._view.tracked.get(uid)) is not None:
-            left = inherited(t.baseline, now, now, policy.recovered_for)
-            self._left.pop(name, None)
-            if left is not None:
-                self._left[name] = now, left
+    def _leaves(self, uid: str, now: datetime, policy: HealthPolicy) -> Baseline | None:
+        """What a successor of its name is to be measured by, while there is none yet."""
+        t = self._view.tracked.get(uid)
+        if t is None or self._uids.get(self._name_of(uid)) != uid:
+            return None
+        left = inherited(t.baseline, now, now, policy.recovered_for)
+        return Baseline(shortfall=left, left_at=now) if left is not None else None
+
+    def _drop_old(self, now: datetime, policy: HealthPolicy) -> None:
+        while self._left:
+            name, row = next(iter(self._left.items()))
+            at = row.baseline.left_at if row.baseline else None
+            if at is not None and now - at < policy.nothing_serves_for:
+                return
+            self._drop(name)
+
+    def _drop(self, name: tuple[str, str]) -> Shortfall | None:
+        row = self._left.pop(name)
+        self._dropped[row.subject.uid] = row.subject
+        return row.baseline.shortfall if row.baseline else None
 
     def _name_of(self, uid: str) -> tuple[str, str]:
         subject, _ = self._known(uid)

@@ -209,6 +209,9 @@ TOTAL_LOSS: dict[str, Timeline] = {
         ["310 A degraded none_available critical since 10"]),
     "replaced by force, then a restart": (
         [START, gone(10, OK), see(11, BORN, "ADDED"), restart(100)], [BY_310]),
+    "replaced by force, with restarts in between": (
+        [START, gone(10, OK), restart(15), restart(18), see(20, BORN, "ADDED"), restart(100)],
+        [BY_310]),
     "replaced by force while away": (
         [START, restart(10, away=50), gone(20, OK), see(21, BORN_AT_21, "ADDED")],
         ["360 A degraded none_available critical since 21"]),

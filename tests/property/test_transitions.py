@@ -176,6 +176,8 @@ STATES: dict[str, Json] = {
     "none": web(0),
     "rolling": web(3, updated=1, total=4, reason="ReplicaSetUpdated"),
     "stalled": web(3, updated=1, total=4, reason="ProgressDeadlineExceeded", progressing="False"),
+    "gap": web(0, recreate=True, reason="ReplicaSetUpdated"),
+    "some in the gap": web(1, recreate=True, reason="ReplicaSetUpdated"),
     "unobserved": web(1, generation=2, observed=1),
     "malformed": having(web(), status__replicas=-1),
     "raised": web(3, 30),

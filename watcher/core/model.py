@@ -175,6 +175,8 @@ class Baseline(Struct, frozen=True, gc=False):
     healthy_since: datetime | None = None
     """While progress was waited for and it is healthy, for now."""
     shortfall: Shortfall | None = None
+    left_at: datetime | None = None
+    """When it was gone: the shortfall is what a successor of its name is measured by."""
 
 
 class Assessment(Struct, frozen=True, gc=False):

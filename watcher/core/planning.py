@@ -38,11 +38,16 @@ class Draft(Struct, frozen=True):
     rewound: bool = False
     unseen: bool = False
     forget: bool = False
-    """The subject is gone: its row goes with its last edge."""
+    """The subject is gone: its row goes with its last edge, unless a successor may need its baseline."""
     sudden: bool = False
     """It opens without having been pending, so that no storm could be seen coming."""
     before: Phase | None = None
     """What it is now."""
+
+    @property
+    def drops_row(self) -> bool:
+        """Whether nothing of it stays in the store."""
+        return self.forget and self.baseline is None
 
     @property
     def debounced(self) -> Pending | None:
