@@ -2,6 +2,7 @@
 
 import copy
 
+from tests.acceptance.following import followed
 from tests.acceptance.timelines import (
     CUT,
     FOUND,
@@ -24,6 +25,8 @@ from tests.acceptance.timelines import (
     up,
 )
 from tests.deployments import CREATED, Json, having, stamp, web
+from watcher.cluster.decode import snapshot_from
+from watcher.ports import Deleted, Listed, Opened
 from watcher.timeline import read
 
 IN_FLIGHT = "ReplicaSetUpdated"
@@ -290,3 +293,21 @@ async def test_total_loss(steps, expected):
 async def test_beginnings(steps, expected):
     """What is told is dated by its true start."""
     assert await told(steps) == expected
+
+
+async def test_what_is_gone_is_kept_for_a_successor(tmp_path):
+    """For so long and no longer; while the store refuses, until it takes that."""
+    mine, another = snapshot_from(OK, "prod"), snapshot_from(web(name="api"), "prod")
+    async with followed(tmp_path) as cluster:
+        await cluster.at(0, [Listed("", (mine, another)), Opened("")])
+        await cluster.at(10, [Deleted("", mine)])
+        assert {row.subject.name for row in await cluster.store.load("prod")} == {"web", "api"}
+        cluster.refusals = 1
+        await cluster.at(309, [Deleted("", another)])
+        await cluster.at(310)
+        assert {row.subject.name for row in await cluster.store.load("prod")} == {"api"}
+        await cluster.restart()
+        await cluster.at(320, [Listed("", ()), Opened("")])
+        assert {row.subject.name for row in await cluster.store.load("prod")} == {"api"}
+        await cluster.at(620, [Listed("", ()), Opened("")])
+        assert list(await cluster.store.load("prod")) == []
