@@ -192,6 +192,23 @@ async def test_what_is_sent_once_more_fires_nothing_that_is_over(
         assert [*known, *peer.news] == ["firing critical web", "resolved critical web"]
 
 
+async def test_a_peer_that_answers_with_an_error_is_not_asked_every_two_seconds(
+    tmp_path: Path, peer: Peer
+) -> None:
+    """Though the other one is away: that one costs nothing, this one has its backoff."""
+    async with FaultServer(answers(200)) as other:
+        away = other.url
+    peer.status = 503
+    urls = [lambda: away, lambda: peer.server.url]
+    async with rig(
+        tmp_path, Alertmanager("am", Sender(peer.clock), urls=urls), clock=peer.clock
+    ) as it:
+        await it.opens("web")
+        await it.passes(60)
+        assert len(peer.server.requests) < 10
+        assert {line["reason"] for line in it.lines("notification.deferred")} == {"http_503"}
+
+
 @pytest.mark.parametrize("seed", range(25))
 async def test_whatever_happens_only_what_fired_is_resolved(
     tmp_path: Path, peer: Peer, seed: int

@@ -15,7 +15,7 @@ import msgspec
 from watcher.core.events import ENDS
 from watcher.core.model import Json, Severity
 from watcher.core.words import rfc3339
-from watcher.errors import SinkError
+from watcher.errors import Outcome, SinkError
 from watcher.ports import TOLD_AGAIN_FOR, UNTOLD, Notification, Traits
 from watcher.sinks.alerts import alert, fingerprint, identity
 from watcher.sinks.answers import check
@@ -89,7 +89,8 @@ class Alertmanager:
         found = await asyncio.gather(*(self._push(url, alerts) for url in self.urls))
         failures = [error for error in found if error is not None]
         if len(failures) == len(self.urls):
-            raise failures[0]
+            answered = (error for error in failures if error.outcome is not Outcome.UNREACHED)
+            raise next(answered, failures[0])  # who was reached is not to be asked every 2 s
         return failures
 
     async def _push(self, secret: Secret, alerts: Sequence[Json]) -> SinkError | None:
