@@ -55,6 +55,7 @@ class Receiver:
     def __init__(self) -> None:
         self.secret = f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
         self.requests: list[Request] = []
+        self._events: list[Json] = []
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -71,8 +72,12 @@ class Receiver:
 
     @property
     def events(self) -> list[Json]:
-        """The CloudEvents received: signed by us, well formed, and as the published schema says."""
-        return [self._read(request) for request in list(self.requests)]
+        """The CloudEvents received: signed by us, well formed, and as the published schema says.
+
+        Each is verified when it is first read, since a signature is good for five minutes.
+        """
+        self._events += map(self._read, self.requests[len(self._events) :])
+        return [*self._events]
 
     async def _take(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
