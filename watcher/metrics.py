@@ -134,18 +134,23 @@ class Metrics(Collector):
         bad = CounterMetricFamily(f"{_NAMES}_watch_bad_lines", "Unreadable events", labels=labels)
         back = "Times that the store was found to be an older copy"
         rewinds = CounterMetricFamily(f"{_NAMES}_store_rewinds", back, labels=labels)
+        asked = _gauge("watch_timeout_seconds", "For how long the newest watch was asked", *labels)
         labels = (*labels, "reason")
+        obstructed = _gauge("watch_obstructed", "Whether something stands in between", *labels)
         breaks = CounterMetricFamily(f"{_NAMES}_watch_breaks", "Ended streams", labels=labels)
         for name, cluster in self._view.clusters.items():
             for scope in cluster.scopes:
                 stream = cluster.stream(scope)
                 bad.add_metric([name, scope], stream.bad_lines)
                 rewinds.add_metric([name, scope], stream.rewinds)
+                asked.add_metric([name, scope], stream.timeout_seconds)
+                if stream.shortened_by is not None:
+                    obstructed.add_metric([name, scope, stream.shortened_by], 1)
                 for reason, count in stream.breaks.items():
                     breaks.add_metric([name, scope, reason], count)
                 if stream.last_byte_at is not None:
                     silence.add_metric([name, scope], (now - stream.last_byte_at).total_seconds())
-        yield from (silence, bad, rewinds, breaks)
+        yield from (silence, bad, rewinds, asked, obstructed, breaks)
 
 
 def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, Protocol, TypedDict, Unpack
+from typing import Final, Literal, Protocol, TypedDict, Unpack
 
 import msgspec
 from msgspec import Struct
@@ -48,6 +48,8 @@ class Listed(Struct, frozen=True):
     version: str = ""
     rewound_from: str = ""
     """The first list of an older copy of the store: the version that was known before."""
+    reason: str = "start"
+    """What made it necessary."""
 
 
 class Applied(Struct, frozen=True, gc=False):
@@ -89,6 +91,9 @@ class Probe(Struct, frozen=True):
     """Seconds."""
 
 
+Shortening = Literal["cut", "silent", "withheld"]
+
+
 class Stream(Struct):
     """What one list-watch says of itself, the counters since the start of the process."""
 
@@ -106,6 +111,12 @@ class Stream(Struct):
     """How often the store behind the server was found to be an older copy than the one watched."""
     rewound_at: datetime | None = None
     """When it was found last."""
+    timeout_seconds: int = 0
+    """For how long the newest watch was asked for."""
+    shortened_by: Shortening | None = None
+    """Why that is less than usual: watches are cut off, fall silent, or are answered at their end."""
+    obstacle: str = ""
+    """What is known of what does that, and what to do about it."""
 
 
 Looked = Mapping[str, DeploymentSnapshot | Resolution]

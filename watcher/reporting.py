@@ -78,14 +78,14 @@ class Reporting:
         """The watch of a cluster delivered this."""
         for event in events:
             match event:
-                case Listed(scope=scope, snapshots=snapshots):
+                case Listed(scope=scope, snapshots=snapshots, reason=reason):
                     if event.rewound_from:
                         audit.emit(
                             "cluster.rewound", cluster=cluster, scope=scope,
                             reached=event.rewound_from, version=event.version,
                             deployments=len(snapshots),
                         )  # fmt: skip
-                    reason = self._wrong.pop((cluster, scope), "start")
+                    self._wrong.pop((cluster, scope), "")
                     self._metrics.relists.labels(cluster, reason).inc()
                     audit.emit(
                         "cluster.listed", cluster=cluster, scope=scope, reason=reason,

@@ -165,7 +165,9 @@ class ClusterView:
             return None
         outage = self.outage
         if outage is None and self.in_sight(now):
-            return now
+            streams = map(self.stream, self.scopes)
+            held_back = (s.last_byte_at for s in streams if s.shortened_by == "withheld")
+            return min(filter(None, held_back), default=now)
         heard = zip(self._heard(), (scope.listed_at for scope in self.scopes.values()), strict=True)
         oldest = min(max(filter(None, times)) for times in heard)
         known = max(filter(None, (oldest, self.blind_since)))

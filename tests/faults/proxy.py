@@ -7,6 +7,11 @@ from typing import Self
 
 from tests.elsewhere import entered, loop_elsewhere
 
+_PIECE = 65536
+_HELD, _HELD_FOR = 16384, 60
+"""nginx's ssl_buffer_size in bytes, and its proxy_read_timeout in seconds."""
+_LAST_CHUNK = b"0\r\n\r\n"
+
 
 class _Pipe:
     """One connection through the proxy: both directions."""
@@ -30,6 +35,11 @@ class Proxy:
         self.connections = 0
         self.bad_one_in = 0
         """Reset each such connection at once; 0 none."""
+        self.cut_idle: float | None = None
+        """Cut a connection off whose far side has said nothing for so many seconds, as haproxy does."""
+        self.hold_back = False
+        """Pass nothing on of an answer that is not over before there are 16 KiB of it, and cut it off
+        after 60 s without more, as nginx does with TLS and its defaults."""
         self._dropping = False
         self._pipes: set[_Pipe] = set()
         self._open: set[asyncio.StreamWriter] = set()
@@ -94,7 +104,7 @@ class Proxy:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(pipe, reader, far_writer))
-                group.create_task(self._pump(pipe, far_reader, writer))
+                group.create_task(self._answer(pipe, far_reader, writer))
         finally:
             self._pipes.discard(pipe)
             self._open -= {writer, far_writer}
@@ -104,13 +114,38 @@ class Proxy:
     ) -> None:
         """Pass on until one side ends; that end passes too, once the connection flows."""
         with contextlib.suppress(OSError):
-            while piece := await source.read(65536):
+            while piece := await source.read(_PIECE):
                 await pipe.flows.wait()
                 if self.delay:
                     await asyncio.sleep(self.delay)  # noqa: TID251 - a slow network, in the loop's time
                 sink.write(piece)
                 await sink.drain()
         await pipe.flows.wait()
+        for writer in pipe.writers:
+            writer.close()
+
+    async def _answer(
+        self, pipe: _Pipe, source: asyncio.StreamReader, sink: asyncio.StreamWriter
+    ) -> None:
+        """Pass answers on as a proxy in the middle does that has timeouts and buffers of its own."""
+        if self.cut_idle is None and not self.hold_back:
+            await self._pump(pipe, source, sink)
+            return
+        held, quiet = b"", _HELD_FOR if self.cut_idle is None else self.cut_idle
+        try:
+            async with asyncio.timeout(None) as silence:
+                while True:
+                    silence.reschedule(asyncio.get_running_loop().time() + quiet)
+                    piece = await source.read(_PIECE)
+                    held += piece
+                    over = not piece or held.endswith(_LAST_CHUNK) or b"Content-Length:" in held
+                    if over or not self.hold_back or len(held) >= _HELD:
+                        sink.write(held)
+                        held = b""
+                    if not piece:
+                        break
+        except TimeoutError:
+            sink.write(held)
         for writer in pipe.writers:
             writer.close()
 

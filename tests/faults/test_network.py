@@ -161,7 +161,10 @@ async def test_f26(tmp_path):
         assert w.told == []
         assert unknown < 10, "but for the second in which it is watched anew"
         assert len(w.lists()) == 1
-        assert len(w.asked("watch", since=10)) <= 7200 / 70 + 2
+        # Two fell silent after 70 s; from then on each is asked for three quarters of that.
+        assert len(w.asked("watch", since=10)) <= 7200 / 52 + 2
+        [stream] = (await w.get("/health/apiserver"))["streams"]
+        assert (stream["breaks"]["silent"], stream["shortened_by"]) == (2, "silent")
         w.server.set_ready("shop", "a", 0)
         await w.pass_time(32)
         assert w.told == ["degraded a"]

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.integration.conftest import asked, opened, spacing, watching
-from watcher.cluster.transport import Silent, keepalive_socket
+from watcher.cluster.transport import Cut, Lost, Silent, Withheld, keepalive_socket
 from watcher.errors import Expired, Forbidden, Garbled, Protocol, Rewound, Unreachable
 from watcher.ports import Applied, Broken, Deleted, Listed, Opened
 from watcher.testing.apiserver import FakeApiServer, Fault, event, status
@@ -55,7 +55,7 @@ async def test_goes_on_from_the_last_event(server, watch, clock):
     await watched.until(Opened)
     assert asked(server, "watch")[-1].query["resourceVersion"] == str(at)
     assert len(asked(server, "list")) == 1
-    assert clock.waits[-1] == 1.0
+    assert clock.waits[-1] == 0.3
 
 
 async def test_goes_on_from_a_bookmark(server, watch, clock):
@@ -71,7 +71,7 @@ async def test_goes_on_from_a_bookmark(server, watch, clock):
 
 
 async def test_a_pause_lies_between_two_watches(server, watch, clock):
-    """W10: the pause after an orderly end is drawn between 0.1 and 1 s."""
+    """W10: the pause after an orderly end is drawn between 0.1 and 0.3 s: longer ones blind."""
     watched = await opened(await watch(uniform=lambda low, high: low))
     clock.forward(60)
     server.end_streams()
@@ -173,15 +173,33 @@ async def test_a_list_alone_forgives_nothing(server, watch):
     assert spacing(server, "watch")[3:] == [0.8, 1.6]
 
 
-async def test_two_minutes_of_health_forgive_failures(server, watch, clock):
-    """W14: a stream that was quiet but stood for two minutes resets the backoff."""
+async def test_a_stream_that_lived_forgives_failures(server, watch, clock):
+    """One that stood for ten seconds is no failure when it is cut off: the next comes at once."""
     server.faults += [Fault("watch", 500)] * 3
     watched = await opened(await watch())
-    clock.forward(120)
+    clock.forward(10)
     server.reset_connections()
+    await watched.until(Broken, lambda e: isinstance(e.error, Cut))
+    await watched.until(Opened)
+    assert spacing(server, "watch") == [0.8, 1.6, 3.2, 10.3]
+    clock.forward(10)
+    server.faults.append(Fault("watch", 500))
+    server.end_streams()
     await watched.until(Broken, lambda e: e.error is not None)
     await watched.until(Opened)
-    assert spacing(server, "watch")[-1] == 120.8
+    assert spacing(server, "watch")[4:] == [10.3, 0.8]
+    assert len(asked(server, "list")) == 1
+
+
+async def test_a_stream_that_hardly_lived_is_a_failure(server, watch, clock):
+    """One that is cut off sooner, time and again, is asked for ever more slowly."""
+    server.faults += [Fault("watch", 500)] * 2
+    watched = await opened(await watch())
+    clock.forward(9)
+    server.reset_connections()
+    await watched.until(Broken, lambda e: isinstance(e.error, Lost))
+    await watched.until(Opened)
+    assert spacing(server, "watch") == [0.8, 1.6, 12.2]
 
 
 async def test_a_silent_stream_is_left(server, watch):
@@ -222,14 +240,51 @@ async def test_a_machine_that_slept_lists_anew(server, watch, clock):
     assert watched.state["a"].available == 0
 
 
-async def test_a_proxy_that_holds_back_headers_is_no_failure(server, watch, clock):
-    """W16: no headers in time is silence, not a failure: ask again without backing off."""
-    server.faults += [Fault("watch", mute=True)] * 3
-    watched = await watch(timings={"headers": 0.05})
-    for _ in range(3):  # a list that a busy machine answers late is no silence of the watch
-        await watched.until(Broken, lambda broken: isinstance(broken.error, Silent))
+SHORT = {"headers": 0.5, "withheld": 1, "grace": 0.2, "lived": 1}
+
+
+async def test_headers_that_do_not_come_are_no_failure(server, watch, clock):
+    """No headers in time is silence: the next watch comes at once, and after two of them a list."""
+    server.faults += [Fault("watch", mute=True)] * 2
+    watched = await watch(timings=SHORT)
+    for _ in range(2):
+        await watched.until(Broken, lambda broken: isinstance(broken.error, Withheld))
+    await watched.until(Listed)
     await watched.until(Opened)
-    assert clock.waits[-3:] == [1.0, 1.0, 1.0]
+    assert set(clock.waits) == {0.3}
+    assert watched.cluster.stream("").lists == {"start": 1, "withheld": 1}
+
+
+async def test_withheld_headers_are_replaced_by_lists(server, watch):
+    """Each list is what there is to see, and is made before each further watch until one is answered."""
+    server.faults += [Fault("watch", mute=True)] * 4
+    watched = await watch(timings=SHORT)
+    for _ in range(2):
+        await watched.until(Broken)
+    await server.until(lambda: server.watches == 1)
+    assert len(asked(server, "list")) == 4
+    assert [seen.query["timeoutSeconds"] for seen in asked(server, "watch")][1:] == ["300"] + [
+        "1"
+    ] * 3
+    server.set_ready("shop", "a", 0)
+    await watched.applied("a")
+    assert len(watched.all(Broken)) == 2
+    assert watched.cluster.stream("").breaks == {"withheld": 4}
+    assert watched.cluster.stream("").shortened_by == "withheld"
+    assert len(asked(server, "list")) == 4
+
+
+async def test_a_server_that_answers_nothing_withholds_nothing(server, watch):
+    """Without an answer to the list, nothing is concluded and nothing shown, and no version is lost."""
+    watched = await opened(await watch(timings=SHORT))
+    server.silence()
+    server.reset_connections()
+    await watched.until(Broken, lambda e: "list" in str(e.error))
+    assert watched.cluster.stream("").shortened_by is None
+    server.silence(False)
+    await watched.until(Opened)
+    assert watched.cluster.stream("").lists["start"] == 1
+    assert asked(server, "watch")[-1].query["timeoutSeconds"] == "300"
 
 
 async def test_dead_peers_are_noticed():

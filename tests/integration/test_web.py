@@ -73,6 +73,8 @@ class World:
         silent_for = timedelta(seconds=75)
         begun, broken = Counter(start=1, expired=2), Counter(expired=2)
         stream = Stream("17", heard, lists=begun, breaks=broken, bad_lines=1)
+        stream.timeout_seconds, stream.shortened_by = 26, "cut"
+        stream.obstacle = "something cuts watches off"
         cluster = ClusterView(name, scopes or ("",), lambda _: stream, silent_for, BEFORE)
         if listed:
             for scope in cluster.scopes.values():
@@ -186,6 +188,7 @@ async def test_the_apiserver_is_as_the_last_heartbeat_found_it(world: World) -> 
         "last_byte_at": "2026-11-22T12:00:00Z", "last_bookmark_at": None,
         "lists": {"start": 1, "expired": 2}, "breaks": {"expired": 2}, "bad_lines": 1,
         "rewinds": 0, "rewound_at": None,
+        "timeout_seconds": 26, "shortened_by": "cut", "obstacle": "something cuts watches off",
     }  # fmt: skip
     ok = {"status": "ok", "version": "v1.36.3", "checked_at": "2026-11-22T12:00:00Z"}
     assert await world.get("/health/apiserver") == {**ok, "streams": [stream]}
@@ -401,6 +404,8 @@ async def test_the_metrics_say_how_things_stand(world: World) -> None:
         'watcher_watch_silence_seconds{cluster="prod",scope=""}': 0,
         'watcher_watch_breaks_total{cluster="prod",reason="expired",scope=""}': 2,
         'watcher_watch_bad_lines_total{cluster="prod",scope=""}': 1,
+        'watcher_watch_timeout_seconds{cluster="prod",scope=""}': 26,
+        'watcher_watch_obstructed{cluster="prod",reason="cut",scope=""}': 1,
     }.items():
         assert told[name] == number, name
     assert 'watcher_view_age_seconds{cluster="dark"}' not in told

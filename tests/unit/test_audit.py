@@ -314,7 +314,7 @@ def test_a_broken_watch_is_told_once_until_it_was_whole_again(
     lines: Lines, reporting: Reporting
 ) -> None:
     broken = Broken("", Unreachable("refused"))
-    reporting.watched("c", (broken, broken, Listed("", ()), broken))
+    reporting.watched("c", (broken, broken, Listed("", (), reason="unreachable"), broken))
     assert [(line["event"], line["reason"]) for line in lines()] == [
         ("cluster.watch_broken", "unreachable"),
         ("cluster.listed", "unreachable"),
@@ -371,10 +371,13 @@ def test_a_relist_is_counted_under_what_made_it_necessary(
     reporting: Reporting, metrics: Metrics
 ) -> None:
     seen = DeploymentSnapshot("c", "shop", "checkout", "u")
-    listed = Listed("", (seen,))
-    reporting.watched("c", (listed, Opened(""), Applied("", seen), Deleted("", seen)))
-    reporting.watched("c", (Broken("", Expired("410")), listed, Broken("", None), listed))
-    for reason in ("start", "expired", "ended"):
+    reporting.watched("c", (Listed("", (seen,)), Opened(""), Applied("", seen), Deleted("", seen)))
+    expired, withheld = (
+        Listed("", (seen,), reason="expired"),
+        Listed("", (seen,), reason="withheld"),
+    )
+    reporting.watched("c", (Broken("", Expired("410")), expired, withheld))
+    for reason in ("start", "expired", "withheld"):
         assert value(metrics, "watch_relists_total", cluster="c", reason=reason) == 1
     assert value(metrics, "watch_events_total", cluster="c") == 2
 

@@ -42,6 +42,10 @@ _TEXT: Final = 256
 _REFUSALS: Final = {
     401: Unauthorized, 403: Forbidden, 404: NotFound, 410: Expired, 429: Throttled,
 }  # fmt: skip
+_NEVER_THERE: Final = (
+    aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientResponseError,
+    aiohttp.InvalidURL,
+)  # fmt: skip
 _FAILURES: Final = {
     aiohttp.ConnectionTimeoutError: "no connection in time",
     aiohttp.ServerDisconnectedError: "the server hung up",
@@ -57,13 +61,20 @@ class Timings(Struct, frozen=True):
     connect: float = 10  # TCP and TLS handshake
     headers: float = 30  # until response headers, and between two pieces of a list
     watch: tuple[float, float] = (240, 300)  # asked for at random: below load balancers' cut
+    withheld: float = 25  # the most that is asked for where nothing comes before the end
+    grace: float = 10  # until an end that was asked for has come
+    prompt: float = 5  # headers that come later are held back
+    longer_after: float = 3600  # a learned lifetime is raised after so long without a cut …
+    longer_after_cap: float = 86400  # … twice as long each time that was too early
+    list_gap: float = 60  # lists in place of a watch: at least so often …
+    list_share: float = 0.05  # … and at most for this share of the time
     idle: float = 70  # longest silence of a stream: bookmarks come every 60 s
-    pause: tuple[float, float] = (0.1, 1.0)  # between an orderly end and the next watch
+    pause: tuple[float, float] = (0.1, 0.3)  # between an end that is no failure and the next watch
     backoff: float = 0.8
     backoff_cap: float = 30
     retry_after_cap: float = 60
     too_short: float = 1  # a stream that ends this soon without an event has failed
-    healthy: float = 120  # a stream that lasted this long forgives earlier failures
+    lived: float = 10  # a stream that lasted this long is no failure, however it was cut off
     quiet: float = 0.3  # silence that tells that all which had piled up is delivered …
     catch_up: float = 1  # … at most this long after the headers
     probe: float = 5
@@ -77,6 +88,18 @@ class Timings(Struct, frozen=True):
 
 class Silent(Unreachable):
     """The connection stood and nothing came: ask again, without backing off (W15, W16)."""
+
+
+class Withheld(Silent):
+    """Not even headers came."""
+
+
+class Lost(Unreachable, label="unreachable"):
+    """The connection of a watch was there, and broke off."""
+
+
+class Cut(Lost):
+    """It broke off after it had carried a stream for a while: ask again, without backing off."""
 
 
 class Ask(Struct, frozen=True):
@@ -111,16 +134,19 @@ class Transport:
 
     @asynccontextmanager
     async def get(
-        self, ask: Ask, params: Mapping[str, str], path: str = ""
+        self, ask: Ask, params: Mapping[str, str], path: str = "", patience: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Give the answer once its headers say 200; a 401 gets one try with fresh credentials."""
+        """Give the answer once its headers say 200; a 401 gets one try with fresh credentials.
+
+        `patience` is how many seconds they may take, if that is not the usual time.
+        """
         with _told(ask):
             renewed = False
             while True:
                 endpoint, credentials = await self._auth.current()
                 encoding = "identity" if ask.verb == "watch" else "gzip"
                 proxy = self._connector.through(endpoint.proxy)
-                async with asyncio.timeout(self._timings.headers):
+                async with asyncio.timeout(patience or self._timings.headers):
                     response = await self._session.get(
                         endpoint.url + (path or ask.path), params=params, allow_redirects=False,
                         headers={"Accept-Encoding": encoding, **credentials}, proxy=proxy,
@@ -218,8 +244,12 @@ def _told(ask: Ask) -> Iterator[None]:
         yield
     except (aiohttp.ClientError, OSError) as error:
         late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError)
-        kind = Silent if late and ask.verb == "watch" else Unreachable
-        raise kind(ask.failed("no answer in time" if late else _reason(error))) from None
+        if late:
+            kind: type[ClusterError] = Withheld if ask.verb == "watch" else Unreachable
+            raise kind(ask.failed("no answer in time")) from None
+        lost = ask.verb == "watch" and not isinstance(error, _NEVER_THERE)
+        kind = Lost if lost else Unreachable
+        raise kind(ask.failed(_reason(error))) from None
 
 
 def _reason(error: Exception) -> str:

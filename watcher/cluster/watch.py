@@ -13,7 +13,17 @@ from aiohttp import StreamReader
 from watcher.cluster.decode import Bookmark, Status, decode_line
 from watcher.cluster.history import History, Mark
 from watcher.cluster.inbox import Inbox
-from watcher.cluster.transport import Ask, Silent, Timings, Transport, error_for
+from watcher.cluster.lifetime import End, Lifetime
+from watcher.cluster.transport import (
+    Ask,
+    Cut,
+    Lost,
+    Silent,
+    Timings,
+    Transport,
+    Withheld,
+    error_for,
+)
 from watcher.cluster.waits import Waits
 from watcher.core.model import EPOCH, DeploymentSnapshot
 from watcher.errors import ClusterError, Expired, Garbled, Rewound, Throttled, Unreachable
@@ -44,6 +54,9 @@ class ScopeWatch:
     uniform: Callable[[float, float], float]
     stream: Stream = field(default_factory=Stream)
     _blind_by: str = "start"
+    _listed_at: datetime = EPOCH
+    _list_took: float = 0
+    """Seconds."""
     _heard_at: datetime = EPOCH
     """The present stream's last byte, or its headers."""
     _unreadable_after: str = ""
@@ -58,6 +71,7 @@ class ScopeWatch:
 
     def __post_init__(self) -> None:
         self._waits = Waits(self.clock, self.timings, self.uniform, self._failed)
+        self._lifetime = Lifetime(self.timings, self.uniform)
         cap = timedelta(seconds=self.timings.backoff_cap)
         self.history = History(self.stream, self.clock, at_most_every=cap)
 
@@ -76,14 +90,16 @@ class ScopeWatch:
 
     async def _once(self) -> None:
         """List if that is needed, and watch to the end; raises ClusterError if that is a failure."""
-        if not self.stream.resource_version:
-            await self._list()
+        if self._lifetime.wants_list:
+            await self._list_for_watch()
+        elif not self.stream.resource_version:
+            await self._list(self._blind_by)
         try:
             await self._stream_until_left()
-        except Silent as error:
-            self._broke(error)
+        except (Silent, Cut) as error:
+            self._ended(error)
         else:
-            self._broke(None)
+            self._ended(None)
         self._unreadable = 0
 
     def compare(self, mark: Mark, version: str) -> None:
@@ -117,23 +133,66 @@ class ScopeWatch:
             self._streaming.reschedule(asyncio.get_running_loop().time())
         return True
 
+    def _ended(self, error: Silent | Cut | None) -> None:
+        """A stream is over; where answers are held back that is when there is most to see."""
+        if not self._lifetime.withheld:
+            self._broke(error)
+        else:
+            self._count(error)
+            if error is None:
+                self._seen()
+            else:
+                self._lifetime.fail()
+
+    def _seen(self) -> None:
+        """All is in that there was to see."""
+        self.stream.last_byte_at = self.clock.now()
+        self.inbox.put([Opened(self.scope)])
+
     def _broke(self, error: ClusterError | None) -> None:
-        self.stream.breaks[error.cause_label if error else "ended"] += 1
+        self._count(error)
         self.inbox.put([Broken(self.scope, error)])
+
+    def _count(self, error: ClusterError | None) -> None:
+        self.stream.breaks[error.cause_label if error else "ended"] += 1
 
     def _failed(self, error: ClusterError, in_a_row: int) -> None:
         self._broke(error)
+        self._lifetime.fail()
         hopeless = in_a_row >= _FAILURES_UNTIL_POLLING and not isinstance(error, Throttled)
         if isinstance(error, Expired) or hopeless:
             self.stream.resource_version, self._blind_by = "", error.cause_label
 
-    async def _list(self) -> None:
+    async def _list_for_watch(self) -> None:
+        """List in place of a watch that is not answered: if that is, its answers are held back.
+
+        A list that takes long is not made as often, yet often enough to stay in sight.
+        """
+        gap = min(self._list_took / self.timings.list_share, self.timings.list_gap)
+        wait = (self._listed_at - self.clock.now()).total_seconds() + gap
+        if wait > 0:
+            await self.clock.sleep(wait)
+        try:
+            await self._list(Withheld.cause_label)
+        except ClusterError:
+            self._lifetime.acquit()
+            raise
+        if not self._lifetime.withheld:
+            self._lifetime.hold_back(self.clock.now())
+            self._show_lifetime()
+            self._seen()
+
+    async def _list(self, reason: str) -> None:
         """Take a complete list, or nothing: half a list would pass for deletions (W3)."""
-        self.stream.lists[self._blind_by] += 1
+        self.stream.lists[reason] += 1
+        began = self.clock.now()
         listed = await self._pages(self.timings.page)
+        self._listed_at, self._list_took = self.clock.now(), self._age(began)
         self.stream.resource_version = listed.version
         former = self.history.listed(listed.version)
-        self.inbox.put([msgspec.structs.replace(listed, rewound_from=former)])
+        self.inbox.put([msgspec.structs.replace(listed, reason=reason, rewound_from=former)])
+        if self._lifetime.withheld:
+            self._seen()
 
     async def _pages(self, limit: int) -> Listed:
         """Follow `continue` to the end; the version is not asked for, so the list is consistent."""
@@ -168,36 +227,78 @@ class ScopeWatch:
         """Watch once; returns on the orderly end and raises ClusterError on any other."""
         ask, before = Ask("watch", self.scope), self.stream.resource_version
         lines = LineBuffer(self.timings.line_bytes)
+        seconds, patience = self._lifetime.ask()
+        self.stream.timeout_seconds = seconds
         params = {
             **self.selector,
             "watch": "1",
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(round(self.uniform(*self.timings.watch))),
+            "timeoutSeconds": str(seconds),
             "resourceVersion": before,
         }
-        async with self.transport.get(ask, params) as response:
-            began = self._heard_at = self.clock.now()
-            try:
-                await self._follow(ask, response.content, lines)
-            finally:
-                lasted = (self.clock.now() - began).total_seconds()
-                if lasted >= self.timings.healthy:
-                    self._waits.forgive()
-        if lines.unfinished:
-            raise Unreachable(ask.failed("the stream ended inside an event"))
-        if lasted < self.timings.too_short and self.stream.resource_version == before:
-            raise Unreachable(ask.failed("the stream ended at once"))
+        began, opened = self.clock.now(), None
+        try:
+            async with self.transport.get(ask, params, patience=patience) as response:
+                opened = self._heard_at = self.clock.now()
+                await self._follow(ask, response.content, lines, seconds)
+                chunked = "Transfer-Encoding" in response.headers
+            if not chunked and self._age(began) < seconds - self.timings.too_short:
+                raise Lost(ask.failed("the connection was closed"))  # which has no last chunk
+            if lines.unfinished:
+                raise Lost(ask.failed("the stream ended inside an event"))
+            at_once = self._age(opened) < self.timings.too_short
+            at_once &= self._age(began) < self.timings.lived  # headers may come with the end
+            if at_once and self.stream.resource_version == before:
+                raise Unreachable(ask.failed("the stream ended at once"))
+        except ClusterError as error:
+            self._learn(began, opened, error)
+            if isinstance(error, Lost) and self._age(began) >= self.timings.lived:
+                raise Cut(str(error)) from None
+            raise
+        self._learn(began, opened, None)
 
-    async def _follow(self, ask: Ask, content: StreamReader, lines: "LineBuffer") -> None:
+    def _learn(self, began: datetime, opened: datetime | None, error: ClusterError | None) -> None:
+        """Draw conclusions from how a watch ended for how long to ask for the next."""
+        age, cut = self._age(began), isinstance(error, Lost)
+        if opened is not None:
+            end = End(
+                age, self._age(self._heard_at), (opened - began).total_seconds(),
+                orderly=error is None, cut=cut, silent=isinstance(error, Silent),
+            )  # fmt: skip
+            if self._age(opened) >= self.timings.lived:
+                self._waits.forgive()
+        elif isinstance(error, Withheld) or (cut and age >= self.timings.lived):
+            end = End(age, age, None, cut=cut)
+        else:
+            return  # a refusal passes through everything
+        self._lifetime.learn(end, self.clock.now())
+        self._show_lifetime()
+
+    def _show_lifetime(self) -> None:
+        """Say what stands in between, in the log once."""
+        learned, known = self._lifetime, self.stream.shortened_by
+        self.stream.shortened_by, self.stream.obstacle = learned.shortened_by, learned.obstacle
+        if learned.shortened_by in (known, None):
+            return
+        _LOG.warning(
+            "watch.obstructed", cluster=self.cluster, scope=self.scope,
+            reason=learned.shortened_by, obstacle=learned.obstacle,
+        )  # fmt: skip
+
+    def _age(self, since: datetime) -> float:
+        return (self.clock.now() - since).total_seconds()
+
+    async def _follow(
+        self, ask: Ask, content: StreamReader, lines: "LineBuffer", seconds: int
+    ) -> None:
         """Read to the end of the stream, and say when all that had piled up is in (Opened)."""
         now = asyncio.get_running_loop().time
-        idle = self.timings.idle
+        idle = min(self.timings.idle, seconds + self.timings.grace)
         caught_up_by: float | None = now() + self.timings.catch_up
         while True:
             if caught_up_by is not None and now() >= caught_up_by:
                 caught_up_by = None
-                self.stream.last_byte_at = self.clock.now()  # that nothing comes is news as well
-                self.inbox.put([Opened(self.scope)])
+                self._seen()  # that nothing comes is news as well
             try:
                 async with asyncio.timeout(idle if caught_up_by is None else self.timings.quiet):
                     chunk = await content.readany()

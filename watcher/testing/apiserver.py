@@ -18,6 +18,8 @@ from watcher.ports import Clock
 from watcher.testing.objects import set_ready, stamp
 
 _ROOT: Final = "/apis/apps/v1"
+_LAST_BOOKMARK: Final = 1.5
+"""Seconds before the end that a client has asked for, as with a real one."""
 _END: Final = b""
 """Among the lines to be written to a watch: its orderly end."""
 
@@ -403,7 +405,8 @@ class FakeApiServer:
         try:
             await self._write(request, response, fault.lines, fault)
             if not fault.ends:
-                async for lines in self._news(stream, float(request.query["timeoutSeconds"])):
+                seconds = float(request.query["timeoutSeconds"])
+                async for lines in self._news(stream, seconds):
                     await response.write(lines)
         finally:
             self._streams.discard(stream)
@@ -411,13 +414,15 @@ class FakeApiServer:
         return response
 
     async def _news(self, stream: _Stream, seconds: float) -> AsyncIterator[bytes]:
-        """What is to be written to a watch, until it ends."""
+        """What is to be written to a watch, until it ends: just before that once more a bookmark."""
         now = asyncio.get_running_loop().time
         end = now() + (seconds if self.streams_last is None else self.streams_last)
+        last = end if self.bookmark_every is None else now() + seconds - _LAST_BOOKMARK
         while True:
             every = end if self.bookmark_every is None else self.bookmark_every
+            at = min(end, last if now() < last else end, now() + every)
             try:
-                async with asyncio.timeout(max(min(end - now(), every), 0)):
+                async with asyncio.timeout(max(at - now(), 0)):
                     await stream.news.wait()
             except TimeoutError:
                 await self._speaking.wait()
