@@ -12,11 +12,12 @@ RUN python3 -m venv /build && python3 -m venv --without-pip /opt/watcher
 COPY requirements-build.lock requirements.lock ./
 RUN /build/bin/pip install --no-deps --require-hashes --only-binary :all: -r requirements-build.lock \
     && /build/bin/pip --python /opt/watcher/bin/python install --no-deps --require-hashes --only-binary :all: -r requirements.lock \
-    && /build/bin/pip check && /build/bin/pip --python /opt/watcher/bin/python check
+    && /build/bin/pip check
 COPY LICENSE README.md pyproject.toml ./
 COPY watcher watcher
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
-    && /build/bin/pip --python /opt/watcher/bin/python install --no-deps --no-index /dist/*.whl
+    && /build/bin/pip --python /opt/watcher/bin/python install --no-deps --no-index /dist/*.whl \
+    && /build/bin/pip --python /opt/watcher/bin/python check
 
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="deployment-watcher" \

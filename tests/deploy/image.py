@@ -167,7 +167,7 @@ def _wheels(home: Path, say: Callable[[str], None]) -> Path:
         say("fetching the wheels of the image")
         partial = folder.with_suffix(".partial")
         machine = os.uname().machine
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes"]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
         only = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"]
         only += [f"--abi={abi}" for abi in ("cp311", "abi3", "none")]
         only += [f"--platform=manylinux_2_{minor}_{machine}" for minor in GLIBC]
