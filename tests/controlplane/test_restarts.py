@@ -1,5 +1,7 @@
 """The watcher is killed and started again: who was told stays told, who was not is told once."""
 
+import time
+
 import pytest
 
 from tests.controlplane.client import Client, Json
@@ -83,6 +85,9 @@ def test_killed_during_the_hold_is_told_once(
     watcher.kill()
     watcher.config["health"]["degraded_for"] = "5s"
     watcher.start_fresh()
+    time.sleep(
+        2.5
+    )  # well for recovered_for: sooner it would be the same shortfall as before it was up
     kubelet.mark(namespace, "web", not_ready)
     pending = watcher.sees(namespace, "web", reason="none_available")
     watcher.catch_up(admin, namespace)  # by now the hold is stored
