@@ -79,6 +79,7 @@ def engine(url: URL, usable: Callable[[str | None], None] | None = None) -> Engi
             "prepare_threshold": None,
         },
         pool_size=1,
+        use_native_hstore=False,  # it would be looked for in a transaction, before we look around
         hide_parameters=True,
     )
 
