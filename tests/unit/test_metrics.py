@@ -24,7 +24,7 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 
 def registered() -> dict[str, tuple[str, frozenset[str]]]:
     """Of a process in which everything has happened once."""
-    view, stream = View(), Stream(last_byte_at=NOW, breaks=Counter(ended=1))
+    view, stream = View(), Stream(last_byte_at=NOW, breaks=Counter(ended=1), shortened_by="cut")
     cluster = ClusterView("prod", [""], lambda _: stream, timedelta(seconds=75), NOW)
     cluster.probe, cluster.complete_at = Probe(), NOW
     view.clusters["prod"] = cluster
