@@ -138,7 +138,7 @@ class Observer:
             t, saved = self.view.tracked.get(uid), self.roster.remembered.get(uid)
             promised = (saved.baseline if saved else None) or baseline.NOTHING_KNOWN
             if t is not None:
-                promised = self._notice(t, s, now, seeded=True)
+                promised = self._notice(t, s, now, seeded=True, anew=False)
             kept, verdict = t or saved, assess(s, promised, now, self._policy_of(s))
             phase, before = kept.phase if kept else None, t.snapshot if t else None
             seen.append(Seen(phase, before, s, verdict))
@@ -200,7 +200,7 @@ class Observer:
         seen = self._last_seen_so(t, now, seeded=seeded, anew=anew)
         if anew:
             t.phase = transitions.restart_clearing(stored, now, self.policy)
-        known = self._notice(t, s, now, seeded=seeded)
+        known = self._notice(t, s, now, seeded=seeded, anew=anew)
         verdict = assess(s, known, now, self._policy_of(s))
         t.snapshot, t.verdict = s, verdict
         t.baseline = baseline.settle(t.baseline, known, s, verdict, now)
@@ -214,16 +214,16 @@ class Observer:
         self._draft(t, step, now, must_save)
 
     def _notice(
-        self, t: Tracked, s: DeploymentSnapshot, now: datetime, *, seeded: bool
+        self, t: Tracked, s: DeploymentSnapshot, now: datetime, *, seeded: bool, anew: bool
     ) -> Baseline:
         """What is known of it with a new snapshot; what a condition dates was not seen happen."""
         seen_at = None
         if seeded and t.verdict is UNJUDGED:
             known = t.saved is not None or t.baseline.shortfall is not None
-            seen_at = self.view.blind_since or self._seen_at if known else None
+            seen_at = self._lost_at(anew=anew) or self._seen_at if known else None
             seen_at = seen_at or EPOCH
         elif seeded:
-            seen_at = self.view.blind_since or t.confirmed_at
+            seen_at = self._lost_at(anew=anew) or t.confirmed_at
         recovered_for = self.policy.recovered_for
         return baseline.notice(t.baseline, t.snapshot, s, now, recovered_for, seen_at)
 
@@ -238,7 +238,11 @@ class Observer:
             return t.since
         if not seeded:
             return now
-        return (self.sight.lost_at if anew else self.view.blind_since) or t.confirmed_at
+        return self._lost_at(anew=anew) or t.confirmed_at
+
+    def _lost_at(self, *, anew: bool) -> datetime | None:
+        """When sight was lost; with the thaw that judges `anew` it has just returned."""
+        return self.sight.lost_at if anew else self.view.blind_since
 
     async def _judge_again(self, now: datetime) -> None:
         """Judge by a new policy: a hold that is under way takes its length from it."""

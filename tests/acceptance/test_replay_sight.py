@@ -99,8 +99,12 @@ SIGHTLESS: dict[str, Timeline] = {
     "down behind it": ([START, down(100), see(150, web(1, turned=150)), up(200)],
         [LOST, FOUND, "225 B degraded below_minimum warning since 150"]),
     "up and down again behind it": (
+        [START, see(50, LOW), down(80), see(150, web(1, turned=150)), up(200)],
+        ["120 A cluster unreachable since 90", "225 A cluster restored since 90",
+            "225 B degraded below_minimum warning since 150"]),
+    "up for too short a time behind it": (
         [START, see(50, LOW), down(100), see(150, web(1, turned=150)), up(200)],
-        [LOST, FOUND, "225 B degraded below_minimum warning since 150"]),
+        [LOST, FOUND, "225 B degraded below_minimum warning since 50"]),
     "recovered behind it": ([*FIRING, down(100), see(150, OK), up(200)],
         [DEGRADED, LOST_B, FOUND_B, "285 A recovered below_minimum warning since 10"]),
     "clearing starts again": ([*FIRING, see(90, OK), *CUT],
