@@ -65,7 +65,7 @@ class WatcherProcess:
         file.write_text(json.dumps(self.config))  # JSON is YAML
         return file
 
-    def start_fresh(self) -> None:
+    def start_fresh(self, within: float = START_TIMEOUT) -> None:
         """Returns once it is ready and its view is fresh, since before that it judges nobody."""
         self.start()
 
@@ -74,9 +74,7 @@ class WatcherProcess:
             _, answer = self.get("/health/deployments")
             return ready == http.HTTPStatus.OK and answer["status"] != "unknown"
 
-        eventually(
-            fresh, START_TIMEOUT, lambda: (self.get("/readyz"), self.get("/health/deployments"))
-        )
+        eventually(fresh, within, lambda: (self.get("/readyz"), self.get("/health/deployments")))
 
     def terminate(self) -> int:
         """Ask it to end, as Kubernetes does; gives its exit code."""

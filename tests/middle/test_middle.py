@@ -45,7 +45,7 @@ def watcher(way: Way, plane: ControlPlane, folder: Path) -> Iterator[Told]:
         }
         process = WatcherProcess(folder, config)
         try:
-            process.start_fresh()
+            process.start_fresh(within=120)  # behind nginx two watches have to fail first
             yield Told(process, slack, hook)
         finally:
             process.stop()
