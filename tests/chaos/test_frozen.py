@@ -75,6 +75,19 @@ async def take_over(rival: SqlStore) -> float:
         await asyncio.sleep(1)
 
 
+async def followed_while_it_reads_nothing(url: str, store_url: str) -> None:
+    """A writer that has asked for more than it takes keeps the lease locked, and is followed in time."""
+    rival = open_store(url, exclusive=True)
+    assert await rival.acquire()
+    expire(store_url)
+    with closing(psycopg.connect(url)) as frozen:
+        large = b"BEGIN; SELECT token FROM leases FOR SHARE; SELECT repeat('x', 100000000)"
+        frozen.pgconn.send_query(large)
+        await asyncio.sleep(0.5)
+        assert await take_over(rival) < PROMISED - LEASE
+    await rival.close()
+
+
 def record(*numbers: int) -> Record:
     """Of more than one of everything, so that it goes in batches."""
     made = told(*map(event, numbers))
@@ -204,15 +217,7 @@ def test_at_each_message(server: Postgres, url: str) -> None:
 
 async def test_who_reads_no_answer(url: str) -> None:
     """A session that waits for its client to take what it has asked for sees no timeout of its own."""
-    rival = open_store(url, exclusive=True)
-    assert await rival.acquire()
-    expire(url)
-    with closing(psycopg.connect(url)) as frozen:
-        large = b"BEGIN; SELECT token FROM leases FOR SHARE; SELECT repeat('x', 100000000)"
-        frozen.pgconn.send_query(large)
-        await asyncio.sleep(0.5)
-        assert await take_over(rival) < PROMISED - LEASE
-    await rival.close()
+    await followed_while_it_reads_nothing(url, url)
 
 
 async def test_a_session_that_is_not_ours_to_end(url: str) -> None:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.chaos.ledger import problems
-from tests.chaos.test_frozen import LEASE, PROMISED, take_over
+from tests.chaos.test_frozen import PROMISED, followed_while_it_reads_nothing
 from tests.chaos.test_replicas import role, writes_within
 from tests.controlplane.receivers import eventually
 from tests.controlplane.watcher_process import ROOT, WatcherProcess
@@ -117,15 +117,7 @@ async def test_a_frozen_writer(pooled: Pooled, url: str) -> None:
     """Its session is the pooler's, which keeps it for as long as the client lives; it is ended."""
     way = pooled().url(url)
     migrate(way)
-    rival = open_store(way, exclusive=True)
-    assert await rival.acquire()
-    expire(url)
-    with closing(psycopg.connect(way)) as frozen:
-        large = b"BEGIN; SELECT token FROM leases FOR SHARE; SELECT repeat('x', 100000000)"
-        frozen.pgconn.send_query(large)
-        await asyncio.sleep(0.5)
-        assert await take_over(rival) < PROMISED - LEASE
-    await rival.close()
+    await followed_while_it_reads_nothing(way, url)
 
 
 async def test_by_statement(pooled: Pooled, url: str) -> None:
