@@ -74,8 +74,10 @@ def _go_on(
     seen_at: datetime | None,
 ) -> Shortfall:  # fmt: skip
     turned_at, since = _turned_at(s, seen_at, now), known.since
-    if turned_at is not None and seen_at is not None and turned_at - seen_at >= recovered_for:
-        since = turned_at  # it may have been well for so long, unseen
+    if turned_at is not None and seen_at is not None:
+        seen_short_at = max(seen_at, since)  # a restart may not know that it was seen since
+        if turned_at - seen_short_at >= recovered_for:
+            since = turned_at  # it may have been well for so long, unseen
     serving_since, nothing_since = known.serving_since, known.nothing_since
     if known.paused and not s.paused:
         nothing_since = nothing_since and now
