@@ -1,5 +1,6 @@
 """An API server whose store was put back to an older copy: versions are lower, and watches silent for ever."""
 
+import json
 from collections import Counter
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 
 from tests.faults.warp import warped
 from tests.faults.world import World, world
+from watcher.core.model import Json
 from watcher.testing.apiserver import Backup, Fault
 from watcher.testing.objects import deployment
 
@@ -41,14 +43,15 @@ async def follows_the_copy(w: World, log: str) -> None:
     assert Counter(w.told[told:]) == Counter(["recovered a", "degraded b"])
 
 
-def rewound(log: str) -> dict[str, str]:
+def rewound(log: str) -> Json:
     """The one line that says so."""
-    [line] = [each for each in log.splitlines() if " cluster.rewound " in each]
-    return dict(word.split("=", 1) for word in line.split() if "=" in word)
+    lines: list[Json] = [json.loads(each) for each in log.splitlines()]
+    [line] = [each for each in lines if each["event"] == "cluster.rewound"]
+    return line
 
 
 @warped
-async def test_under_an_open_watch(tmp_path, capsys):
+async def test_under_an_open_watch(tmp_path, log):
     """Listed anew at the next heartbeat: what the copy has is followed, and no outage is made of it."""
     async with world(tmp_path) as w:
         w.server.put_back(await older_copy(w))
@@ -57,12 +60,12 @@ async def test_under_an_open_watch(tmp_path, capsys):
         assert w.told == ["degraded a"]
         assert w.told_at("degraded a") <= broke + 60
         assert len(w.lists(since=broke)) == 1
-        await follows_the_copy(w, capsys.readouterr().out)
+        await follows_the_copy(w, log.getvalue())
 
 
 @pytest.mark.parametrize("away", [10, 70, 200])
 @warped
-async def test_during_an_outage(tmp_path, capsys, away):
+async def test_during_an_outage(tmp_path, log, away):
     """Whether it watches on or lists anew afterwards: the copy counts, and the restored report says so."""
     async with world(tmp_path) as w:
         copy = await older_copy(w)
@@ -81,7 +84,7 @@ async def test_during_an_outage(tmp_path, capsys, away):
                 kind: [c["name"] for c in of.get("deployments", [])] for kind, of in changed.items()
             }
             assert (names["degraded"], names["deleted"]) == (["a"], ["d"])
-        await follows_the_copy(w, capsys.readouterr().out)
+        await follows_the_copy(w, log.getvalue())
 
 
 def probed(version: str) -> Fault:

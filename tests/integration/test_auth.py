@@ -322,12 +322,12 @@ def header_of(user: dict[str, Any]) -> str:
     return f"Bearer {user['auth-provider']['config']['id-token']}"
 
 
-async def test_an_id_token_serves_until_it_expires(server, kubeconfig, clock, capsys):
+async def test_an_id_token_serves_until_it_expires(server, kubeconfig, clock, log):
     """Then it is refused in words, and nobody is asked with it; what kubectl refreshed is taken up."""
     first = oidc(exp=clock.wall().timestamp() + 60, sub="me")
     auth = found(kubeconfig(first), clock)
     assert await sent(auth) == header_of(first)
-    assert "cluster.token_expires" in capsys.readouterr().out
+    assert "cluster.token_expires" in log.getvalue()
     clock.forward(59)
     assert await probe(auth, clock) is None
     asked = len(server.requests)
@@ -712,13 +712,13 @@ async def test_a_replaced_ca_and_certificate_are_taken_up(tls, authority, tmp_pa
     assert await probe(auth, clock) is None
 
 
-def test_says_loudly_that_nothing_is_verified(tls, clock, capsys):
+def test_says_loudly_that_nothing_is_verified(tls, clock, log):
     """W30: verification is only ever relaxed with a warning."""
     found(tls(), clock)
-    assert "tls_not_verified" not in capsys.readouterr().out
+    assert "tls_not_verified" not in log.getvalue()
     path = tls(**{"insecure-skip-tls-verify": True, "certificate-authority-data": None})
     found(path, clock)
-    assert "cluster.tls_not_verified" in capsys.readouterr().out
+    assert "cluster.tls_not_verified" in log.getvalue()
 
 
 def test_the_configuration_can_relax_strictness(tls, clock):

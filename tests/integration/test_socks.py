@@ -1,6 +1,7 @@
 """Through a SOCKS5 proxy to clusters and sinks: it knows the names, and TLS is verified as ever."""
 
 import base64
+import io
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -102,14 +103,14 @@ async def test_a_cluster_is_watched_through_it(
 
 
 async def test_who_asks_is_said(
-    behind: Behind, socks: SocksServer, clock: JumpingClock, capsys: pytest.CaptureFixture[str]
+    behind: Behind, socks: SocksServer, clock: JumpingClock, log: io.StringIO
 ) -> None:
     """User and password, where a proxy asks for them; no log line has them."""
     socks.login = "me:s3cret/word"
     behind.write(login="me:s3cret%2Fword@")
     async with watching(FakeApiServer(), clock, auth=behind.auth(clock)) as watched:
         await opened(watched)
-    assert f"via=socks5://127.0.0.1:{socks.port}" in capsys.readouterr().out
+    assert f'"via": "socks5://127.0.0.1:{socks.port}"' in log.getvalue()
 
 
 @pytest.mark.parametrize(
