@@ -134,10 +134,11 @@ def _go_version(go: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
-def run(command: list[str], cwd: Path = HERE) -> str:
+def run(command: list[str], cwd: Path = HERE, *, cgo: bool = False) -> str:
     """What it printed; raises ControlPlaneUnavailable with its last line of complaint."""
-    # Neither the C compiler nor the newest toolchain of the machine decides what is built.
-    env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    # Neither the C compiler, unless one is needed, nor the newest toolchain of the machine decides
+    # what is built.
+    env = {**os.environ, "CGO_ENABLED": str(int(cgo)), "GOTOOLCHAIN": "local", "GOWORK": "off"}
     try:
         done = subprocess.run(
             command, cwd=cwd, env=env, capture_output=True, text=True, timeout=BUILD_TIMEOUT

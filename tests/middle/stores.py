@@ -16,14 +16,15 @@ HERE = Path(__file__).parent / "kine"
 def locate(say: Callable[[str], None] = print) -> Path:
     """The binary; what is not in the user's cache is built, which takes some minutes."""
     inputs = b"".join((HERE / name).read_bytes() for name in ("go.mod", "go.sum"))
-    target = cache().parent / "kine" / hashlib.sha256(inputs).hexdigest()[:12] / "kine"
+    target = cache().parent / "kine" / hashlib.sha256(inputs).hexdigest()[:12] / "kine-cgo"
     with locked(target.parent.parent / "lock"):
         if not target.is_file():
             say("building kine: four minutes when Go has nothing cached")
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_suffix(".partial")
             go = [go_command(say), "build", "-mod=readonly", "-trimpath", "-buildvcs=false"]
-            run([*go, "-o", str(partial), "github.com/k3s-io/kine"], HERE)
+            # With the SQLite that is not C's, the API server on it never becomes ready.
+            run([*go, "-o", str(partial), "github.com/k3s-io/kine"], HERE, cgo=True)
             partial.replace(target)
     return target
 
@@ -68,6 +69,6 @@ class KinePlane(KeptPlane):
         self._launch(
             self.store,
             f"--listen-address=127.0.0.1:{self._etcd_port}",
-            f"--endpoint=sqlite://{folder / 'state.db'}?_journal=WAL&cache=shared",
+            f"--endpoint=sqlite://{folder / 'state.db'}",
             "--metrics-bind-address=0",
         )
